@@ -1,0 +1,2 @@
+//! heapgate.
+fn main() {}
