@@ -1,1 +1,2 @@
 //! heapgate-segment.
+pub mod histogram;

@@ -1,0 +1,245 @@
+//! The catalogue of metrics: the one place that names them. Reports, the gate, exporters, dashboards and docs derive from it.
+//!
+//! To add a metric, add one entry to the table below.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::report::{Phase, PhaseKind, Trial};
+use crate::stats::histogram;
+
+/// What a metric's values measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// A plain number.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Nanoseconds.
+    Nanos,
+    /// Units of work per second.
+    PerSecond,
+    /// A share from 0 to 1.
+    Share,
+}
+
+/// Which way is an improvement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Less is better.
+    Lower,
+    /// More is better.
+    Higher,
+}
+
+/// What kind of evidence a metric gives, and so by which rule it is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The same in every repetition and on every machine: a single difference is news.
+    Exact,
+    /// Differs from run to run: decided on repeated fresh processes.
+    Noisy,
+    /// Read off a latency histogram.
+    Distribution,
+}
+
+/// When a value is a regression. `None` in both: reported, never gated.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Limits {
+    /// Largest allowed change for the worse against the baseline, as a fraction: 0.15 is 15 %.
+    pub soft: Option<f64>,
+    /// A value, in the metric's unit, that may not be passed whatever the baseline says.
+    pub hard: Option<f64>,
+}
+
+/// One entry of the catalogue.
+#[derive(Debug)]
+pub struct Metric {
+    /// Name in reports and in `heapgate.toml`.
+    pub name: &'static str,
+    /// Unit of the value.
+    pub unit: Unit,
+    /// Which way is an improvement.
+    pub better: Better,
+    /// By which rule it is decided.
+    pub kind: Kind,
+    /// Limits where `heapgate.toml` gives none.
+    pub limits: Limits,
+    /// Name for Prometheus.
+    pub prometheus: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// Computes the value from a trial; `None` where the trial did not measure it.
+    pub read: fn(&Trial) -> Option<f64>,
+}
+
+const UNGATED: Limits = Limits { soft: None, hard: None };
+/// Exact counts: any difference counts.
+const EXACT: Limits = Limits { soft: Some(0.0), hard: None };
+/// Live objects may grow by a fifth before it is called a regression (E25).
+const LIVE: Limits = Limits { soft: Some(0.20), hard: None };
+/// Resident memory may grow by 15 % (E25).
+const RSS: Limits = Limits { soft: Some(0.15), hard: None };
+/// A P95 stall of 8 ms is half a frame of 60 Hz and a missed deadline whatever it was before (E25).
+const STALL_P95: Limits = Limits { soft: None, hard: Some(8_000_000.0) };
+
+macro_rules! catalogue {
+    ($($id:ident { $name:literal, $unit:ident, $better:ident, $kind:ident, $limits:expr, $prom:literal, $help:literal, $read:expr })*) => {
+        /// Names one metric of the catalogue.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum MetricId { $(#[doc = $help] $id),* }
+
+        /// Every metric, in the order in which tables show them.
+        pub const ALL: &[MetricId] = &[$(MetricId::$id),*];
+
+        impl MetricId {
+            /// The metric's entry.
+            #[must_use]
+            pub fn metric(self) -> &'static Metric {
+                match self {
+                    $(Self::$id => &Metric {
+                        name: $name, unit: Unit::$unit, better: Better::$better, kind: Kind::$kind, limits: $limits,
+                        prometheus: $prom, help: $help, read: $read,
+                    }),*
+                }
+            }
+        }
+    };
+}
+
+catalogue! {
+    AllocationsPerUnit { "allocations_per_unit", Count, Lower, Exact, EXACT, "heapgate_run_allocations_per_unit",
+        "Calls of alloc, alloc_zeroed and realloc per unit of work.",
+        |t| per_unit(t, |p| p.counts.allocation_calls()) }
+    ReallocationsPerUnit { "reallocations_per_unit", Count, Lower, Exact, EXACT, "heapgate_run_reallocations_per_unit",
+        "Calls of realloc per unit of work: containers that grow.",
+        |t| per_unit(t, |p| p.counts.realloc_calls) }
+    AllocatedBytesPerUnit { "allocated_bytes_per_unit", Bytes, Lower, Exact, EXACT, "heapgate_run_allocated_bytes_per_unit",
+        "Bytes asked for per unit of work.",
+        |t| per_unit(t, |p| p.counts.allocated_bytes()) }
+    PeakLiveObjects { "peak_live_objects", Count, Lower, Exact, LIVE, "heapgate_run_peak_live_objects",
+        "Most objects alive at one time while measuring.",
+        |t| measure(t).map(|p| p.live.peak_objects as f64) }
+    PeakLiveBytes { "peak_live_bytes", Bytes, Lower, Exact, LIVE, "heapgate_run_peak_live_bytes",
+        "Most bytes alive at one time while measuring, as requested.",
+        |t| measure(t).map(|p| p.live.peak_bytes as f64) }
+    LeftObjects { "left_objects", Count, Lower, Exact, EXACT, "heapgate_run_left_objects",
+        "Objects still alive after everything was dropped: leaks and caches.",
+        |t| drain(t).map(|p| p.live.objects as f64) }
+    LeftBytes { "left_bytes", Bytes, Lower, Exact, EXACT, "heapgate_run_left_bytes",
+        "Bytes still alive after everything was dropped, as requested.",
+        |t| drain(t).map(|p| p.live.bytes as f64) }
+    EscapedObjects { "escaped_objects", Count, Lower, Exact, EXACT, "heapgate_run_escaped_objects",
+        "Objects alive when their region scope ended.",
+        |t| drain(t)?.region.as_ref().map(|r| r.escaped_objects as f64) }
+    RegionPeakChunks { "region_peak_chunks", Count, Lower, Exact, LIVE, "heapgate_run_region_peak_chunks",
+        "Most region chunks in use at one time.",
+        |t| drain(t)?.region.as_ref().map(|r| r.chunks_peak as f64) }
+    PeakRss { "peak_rss_bytes", Bytes, Lower, Noisy, RSS, "heapgate_run_peak_rss_bytes",
+        "Most resident memory while measuring.",
+        |t| measure(t)?.process.map(|p| p.peak_rss_bytes as f64) }
+    LeftRss { "left_rss_bytes", Bytes, Lower, Noisy, RSS, "heapgate_run_left_rss_bytes",
+        "Resident memory after everything was dropped and purging was asked for: what the allocator kept.",
+        |t| drain(t)?.process.map(|p| p.rss_bytes as f64) }
+    PageTables { "page_table_bytes", Bytes, Lower, Noisy, UNGATED, "heapgate_run_page_table_bytes",
+        "Page tables at the end of measuring.",
+        |t| measure(t)?.process.map(|p| p.page_table_bytes as f64) }
+    Fragmentation { "fragmentation_share", Share, Lower, Noisy, UNGATED, "heapgate_run_fragmentation_ratio",
+        "Share of the allocator's active pages that hold no live byte (jemalloc), at the end of measuring.",
+        |t| measure(t)?.allocator.filter(|a| a.active_bytes > 0)
+            .map(|a| 1.0 - a.allocated_bytes as f64 / a.active_bytes as f64) }
+    MinorFaults { "minor_faults", Count, Lower, Noisy, UNGATED, "heapgate_run_minor_faults",
+        "Page faults without I/O while measuring.",
+        |t| measure(t)?.process.map(|p| p.minor_faults as f64) }
+    InvoluntarySwitches { "involuntary_switches", Count, Lower, Noisy, UNGATED, "heapgate_run_involuntary_switches",
+        "Times the scheduler took the process off its CPU while measuring: how disturbed the run was.",
+        |t| measure(t)?.process.map(|p| p.involuntary_switches as f64) }
+    Throughput { "throughput_per_s", PerSecond, Higher, Noisy, UNGATED, "heapgate_run_throughput_per_second",
+        "Units of work per second, telemetry included.",
+        |t| measure(t).filter(|p| p.wall_s > 0.0).map(|p| p.units as f64 / p.wall_s) }
+    CpuPerUnit { "cpu_ns_per_unit", Nanos, Lower, Noisy, UNGATED, "heapgate_run_cpu_ns_per_unit",
+        "CPU time per unit of work, telemetry included.",
+        |t| measure(t).filter(|p| p.units > 0).and_then(|p| Some(p.process?.cpu_ns as f64 / p.units as f64)) }
+    StallShare { "stall_share", Share, Lower, Noisy, UNGATED, "heapgate_run_stall_ratio",
+        "Share of the measured wall time spent inside the allocator, uninterrupted calls.",
+        |t| measure(t).filter(|p| p.wall_s > 0.0).and_then(|p| {
+            (t.ticks_per_second > 0.0).then(|| histogram::sum_ticks(&histogram::merged(&p.stalls.clean)) / t.ticks_per_second / p.wall_s)
+        }) }
+    StallP50 { "stall_p50_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p50_ns",
+        "Median time of an uninterrupted allocator call.", |t| stall(t, 0.50) }
+    StallP95 { "stall_p95_ns", Nanos, Lower, Distribution, STALL_P95, "heapgate_run_stall_p95_ns",
+        "95th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.95) }
+    StallP99 { "stall_p99_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p99_ns",
+        "99th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.99) }
+    StallP999 { "stall_p999_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p999_ns",
+        "99.9th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.999) }
+    StallMax { "stall_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_max_ns",
+        "Longest uninterrupted allocator call.", |t| stall(t, 1.0) }
+}
+
+/// The trial's phase of `kind`, if it ended.
+fn phase(trial: &Trial, kind: PhaseKind) -> Option<&Phase> {
+    trial.phases.iter().find(|p| p.kind == kind && p.ended)
+}
+
+fn measure(trial: &Trial) -> Option<&Phase> {
+    phase(trial, PhaseKind::Measure)
+}
+
+fn drain(trial: &Trial) -> Option<&Phase> {
+    phase(trial, PhaseKind::Drain)
+}
+
+fn per_unit(trial: &Trial, count: fn(&Phase) -> u64) -> Option<f64> {
+    measure(trial).filter(|p| p.units > 0 && trial.level != "off").map(|p| count(p) as f64 / p.units as f64)
+}
+
+/// Quantile `q` of the clean calls of the measured phase, all operations together, ns.
+fn stall(trial: &Trial, q: f64) -> Option<f64> {
+    let merged = histogram::merged(&measure(trial)?.stalls.clean);
+    let ticks = histogram::quantile(&merged, q)?;
+    (trial.ticks_per_second > 0.0).then(|| ticks / trial.ticks_per_second * 1e9)
+}
+
+impl fmt::Display for MetricId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.metric().name)
+    }
+}
+
+/// A name that no metric of the catalogue has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown metric '{0}'; `heapgate list metrics` shows them all")]
+pub struct UnknownMetric(pub String);
+
+impl FromStr for MetricId {
+    type Err = UnknownMetric;
+    fn from_str(name: &str) -> Result<Self, UnknownMetric> {
+        ALL.iter().copied().find(|m| m.metric().name == name).ok_or_else(|| UnknownMetric(name.to_owned()))
+    }
+}
+
+impl Serialize for MetricId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.metric().name)
+    }
+}
+
+impl<'de> Deserialize<'de> for MetricId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for MetricId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "MetricId".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = ALL.iter().map(|m| m.metric().name).collect();
+        json_schema!({ "type": "string", "enum": names })
+    }
+}
