@@ -1,2 +1,37 @@
-//! heapgate-segment.
+//! heapgate-segment: the shared-memory ABI between a measured process and the tool that watches it.
+//!
+//! A segment is a sealed memory file. The measured process (through heapgate-alloc) writes counters into it with plain stores to
+//! memory that each thread owns; whoever holds the file reads them at any time, also after the process was killed. The two ends
+//! are compiled apart, so the layout is versioned and [`reader`] takes what it finds for hostile.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`layout`] | the bytes: header, slots, phases, and the check that they are what they claim |
+//! | [`slot`] | one thread's counters, and the table of who owns which |
+//! | [`histogram`] | the log-linear scale of latencies |
+//! | [`size_class`] | the same scale, coarser, for sizes |
+//! | [`clock`] | ticks: what the histograms count in |
+//! | [`writer`] | the measured process's end |
+//! | [`reader`] | the watching end, safe code throughout |
+//! | [`control`] | steering the process from outside |
+//! | [`map`] | memory files, mapping, waiting: the only OS code |
+
 pub mod histogram;
+pub mod size_class;
+
+mod owners;
+
+#[cfg(not(loom))]
+pub mod clock;
+#[cfg(not(loom))]
+pub mod control;
+#[cfg(not(loom))]
+pub mod layout;
+#[cfg(not(loom))]
+pub mod map;
+#[cfg(not(loom))]
+pub mod reader;
+#[cfg(not(loom))]
+pub mod slot;
+#[cfg(not(loom))]
+pub mod writer;

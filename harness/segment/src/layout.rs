@@ -1,0 +1,390 @@
+//! The bytes of a segment: one [`Header`], the owner table, the slots, the phases.
+//!
+//! Everything is an `AtomicU64` at a multiple of 8 bytes (the two words that threads wait on apart), so that the watching end can
+//! read any part at any time without tearing and without a lock. The sizes below are the ABI: a change of any of them, or of the
+//! order of fields, must raise [`ABI_VERSION`].
+
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::clock::SharedAnchor;
+use crate::histogram::BUCKETS;
+use crate::size_class::SIZE_CLASSES;
+
+/// First word of every segment.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"HEAPGATE");
+
+/// Version of this layout. A reader of another version refuses the segment and names both.
+pub const ABI_VERSION: u64 = 1;
+
+/// Slots where nobody asks for another number: enough for a service with 256 threads that allocate at once.
+pub const DEFAULT_SLOTS: usize = 256;
+
+/// Most slots a segment may have: more is a sign of a damaged header.
+pub const MAX_SLOTS: usize = 1 << 16;
+
+/// Phases a segment can hold; one trial has four.
+pub const MAX_PHASES: usize = 16;
+
+/// The operations of `GlobalAlloc`, in the order of every per-operation array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Operation {
+    /// `alloc`
+    Alloc = 0,
+    /// `alloc_zeroed`
+    AllocZeroed = 1,
+    /// `realloc`
+    Realloc = 2,
+    /// `dealloc`
+    Dealloc = 3,
+}
+
+/// Number of [`Operation`]s.
+pub const OPERATIONS: usize = 4;
+
+/// How much is recorded. The level is a word of the segment: whoever may write the segment may change it while the process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u64)]
+pub enum Level {
+    /// Nothing. Live figures are wrong from here on, since frees go unseen.
+    Off = 0,
+    /// Calls, bytes, live objects.
+    Count = 1,
+    /// And the time of one call in N, weighted by N.
+    Sampled = 2,
+    /// And the time of every alloc and realloc, and of one dealloc in N.
+    ExactAlloc = 3,
+    /// And the time of every call.
+    Exact = 4,
+}
+
+impl Level {
+    /// All levels, cheapest first.
+    pub const ALL: [Self; 5] = [Self::Off, Self::Count, Self::Sampled, Self::ExactAlloc, Self::Exact];
+
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Count => "count",
+            Self::Sampled => "sampled",
+            Self::ExactAlloc => "exact-alloc",
+            Self::Exact => "exact",
+        }
+    }
+
+    /// The level that `word` stands for; `Off` for a word that is no level, since a damaged word must not cost anything.
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        match word {
+            1 => Self::Count,
+            2 => Self::Sampled,
+            3 => Self::ExactAlloc,
+            4 => Self::Exact,
+            _ => Self::Off,
+        }
+    }
+}
+
+/// Figures that the process itself puts into a phase's record: those of its allocator and of its regions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+#[expect(missing_docs, reason = "the report's AllocatorStats and RegionStats document each")]
+pub enum Gauge {
+    JemallocAllocated = 0,
+    JemallocActive,
+    JemallocResident,
+    JemallocMapped,
+    JemallocRetained,
+    JemallocMetadata,
+    /// 0 unused, 1 active, 2 unavailable.
+    RegionStatus,
+    RegionErrno,
+    RegionScopes,
+    RegionBytes,
+    RegionHighWaterBytes,
+    RegionTailWasteBytes,
+    RegionChunksAcquired,
+    RegionChunksReused,
+    RegionChunksPeak,
+    RegionLargeFallbacks,
+    RegionEscapedObjects,
+}
+
+/// Room for gauges; later ones need no new ABI.
+pub const MAX_GAUGES: usize = 40;
+
+/// Counts that only grow: one thread's in a slot, the process's in a phase's snapshots.
+///
+/// The order of the fields is the order in which a reader reads them: all that counts frees before all that counts allocations. A free is
+/// counted by a release store after its allocation was, so a reader that has seen the free sees the allocation, and never
+/// finds more freed than allocated.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Counters {
+    pub(crate) dealloc_calls: AtomicU64,
+    pub(crate) dealloc_bytes: AtomicU64,
+    pub(crate) realloc_old_bytes: AtomicU64,
+    pub(crate) class_freed: [AtomicU64; SIZE_CLASSES],
+    pub(crate) alloc_calls: AtomicU64,
+    pub(crate) alloc_bytes: AtomicU64,
+    pub(crate) alloc_zeroed_calls: AtomicU64,
+    pub(crate) alloc_zeroed_bytes: AtomicU64,
+    pub(crate) realloc_calls: AtomicU64,
+    pub(crate) realloc_new_bytes: AtomicU64,
+    pub(crate) failed_calls: AtomicU64,
+    pub(crate) class_allocated: [AtomicU64; SIZE_CLASSES],
+    /// Latencies of undisturbed calls.
+    pub(crate) clean: [[AtomicU64; BUCKETS]; OPERATIONS],
+    /// Latencies of interrupted calls, two 32-bit counts a word: interruptions come at most some thousand times a second.
+    pub(crate) interrupted: [[AtomicU64; BUCKETS / 2]; OPERATIONS],
+}
+
+/// Words in [`Counters`].
+pub const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
+
+impl Counters {
+    /// The counters as words, in reading order.
+    pub(crate) fn words(&self) -> &[AtomicU64; COUNTER_WORDS] {
+        // SAFETY: Counters is repr(C) and made of AtomicU64 only, COUNTER_WORDS of them (the assertion below holds that there is
+        // no padding), so the cast keeps size, alignment and validity; both are shared references with one lifetime.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
+
+/// One thread's memory. Only the owner writes it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Slot {
+    /// Not yet added to the header's shared sums: objects, bytes.
+    pub(crate) delta_objects: AtomicI64,
+    pub(crate) delta_bytes: AtomicI64,
+    /// Largest value of the two since they were last added.
+    pub(crate) delta_objects_peak: AtomicI64,
+    pub(crate) delta_bytes_peak: AtomicI64,
+    /// Not 0 while the owner is between two stores: a signal handler that allocates then must go to the overflow slot.
+    pub(crate) busy: AtomicU64,
+    /// Calls until the next one that is timed, for the sampled levels.
+    pub(crate) countdown: AtomicU64,
+    /// State of the generator that draws the next countdown.
+    pub(crate) random: AtomicU64,
+    pub(crate) counters: Counters,
+}
+
+/// From one slot to the next. A thread in use costs no more than this (pages it never touches cost nothing).
+pub const SLOT_STRIDE: usize = 32 * 1024;
+
+/// One phase mark.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct PhaseRecord {
+    /// 0 unused, else 1 + the phase's kind.
+    pub(crate) kind: AtomicU64,
+    /// 0 open, 1 ended.
+    pub(crate) ended: AtomicU64,
+    pub(crate) units: AtomicU64,
+    pub(crate) checksum: AtomicU64,
+    pub(crate) peak_objects: AtomicI64,
+    pub(crate) peak_bytes: AtomicI64,
+    pub(crate) begin_at: SharedAnchor,
+    pub(crate) end_at: SharedAnchor,
+    /// Bit N: gauge N was set.
+    pub(crate) gauges_set: AtomicU64,
+    pub(crate) gauges: [AtomicU64; MAX_GAUGES],
+    /// The process's totals when the phase began, and when it ended.
+    pub(crate) begin: Counters,
+    pub(crate) end: Counters,
+}
+
+/// From one phase to the next.
+pub const PHASE_STRIDE: usize = 64 * 1024;
+
+/// The head of a segment.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Header {
+    // What it is; written once by the creator.
+    pub(crate) magic: AtomicU64,
+    pub(crate) abi_version: AtomicU64,
+    pub(crate) total_bytes: AtomicU64,
+    pub(crate) slot_count: AtomicU64,
+    pub(crate) slot_stride: AtomicU64,
+    pub(crate) phase_count: AtomicU64,
+    pub(crate) phase_stride: AtomicU64,
+    pub(crate) counter_words: AtomicU64,
+    // Who writes it; written once by the process that attaches.
+    pub(crate) pid: AtomicU64,
+    pub(crate) clock: AtomicU64,
+    pub(crate) interrupted_split: AtomicU64,
+    pub(crate) attached_at: SharedAnchor,
+    // How; written from outside at any time.
+    pub(crate) level: AtomicU64,
+    pub(crate) sample_period: AtomicU64,
+    /// Not 0: the process waits at its start and at each phase's end until it is released.
+    pub(crate) supervised: AtomicU64,
+    /// Not 0: the level was `Off` at some time after the process began, so live figures can't be trusted.
+    pub(crate) was_off: AtomicU64,
+    // What all threads share; written rarely.
+    pub(crate) slots_used: AtomicU64,
+    pub(crate) claims: AtomicU64,
+    pub(crate) overflow_claims: AtomicU64,
+    pub(crate) phases_begun: AtomicU64,
+    // The two words that are waited on: how many times the process has stopped and waited, and how many times it was released.
+    pub(crate) held: AtomicU32,
+    pub(crate) released: AtomicU32,
+    pub(crate) sums: Sums,
+}
+
+/// Live objects and bytes of the whole process, to which threads add in batches; apart, since all threads write it.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub struct Sums {
+    pub(crate) objects: AtomicI64,
+    pub(crate) bytes: AtomicI64,
+    pub(crate) peak_objects: AtomicI64,
+    pub(crate) peak_bytes: AtomicI64,
+}
+
+/// Objects that a thread may have allocated or freed without adding them to [`Sums`].
+pub const BATCH_OBJECTS: i64 = 128;
+/// Bytes that a thread may have allocated or freed without adding them to [`Sums`].
+pub const BATCH_BYTES: i64 = 128 * 1024;
+
+/// Where the owner table begins.
+pub const OWNERS_OFFSET: usize = 4096;
+
+const fn page_up(bytes: usize) -> usize {
+    bytes.next_multiple_of(4096)
+}
+
+/// Where the slots begin. There is one more than `slots`: the last is the overflow slot, with atomic adds.
+#[must_use]
+pub const fn slots_offset(slots: usize) -> usize {
+    page_up(OWNERS_OFFSET + slots * 8)
+}
+
+/// Where the phases begin.
+#[must_use]
+pub const fn phases_offset(slots: usize) -> usize {
+    slots_offset(slots) + (slots + 1) * SLOT_STRIDE
+}
+
+/// Size of a segment with `slots` slots, bytes.
+#[must_use]
+pub const fn segment_bytes(slots: usize) -> usize {
+    phases_offset(slots) + MAX_PHASES * PHASE_STRIDE
+}
+
+// The ABI. Both ends are built from this file; these hold that another compiler, target or edit lays it out alike.
+const _: () = {
+    assert!(size_of::<Counters>() == 8 * COUNTER_WORDS);
+    assert!(COUNTER_WORDS == 10 + 2 * SIZE_CLASSES + OPERATIONS * (BUCKETS + BUCKETS / 2));
+    assert!(SIZE_CLASSES == 188 && BUCKETS == 576);
+    assert!(offset_of!(Slot, counters) == 56);
+    assert!(size_of::<Slot>() <= SLOT_STRIDE && SLOT_STRIDE.is_multiple_of(4096));
+    assert!(offset_of!(PhaseRecord, begin) == 8 * (11 + MAX_GAUGES));
+    assert!(size_of::<PhaseRecord>() <= PHASE_STRIDE);
+    assert!(offset_of!(Header, sums) == 256);
+    assert!(size_of::<Header>() <= OWNERS_OFFSET);
+};
+
+/// Why bytes are not a segment that this version can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayoutError {
+    /// Fewer bytes than a header, or than the header says.
+    TooShort {
+        /// Bytes there are.
+        bytes: usize,
+        /// Bytes there should be.
+        needed: usize,
+    },
+    /// The first word is not [`MAGIC`].
+    NotASegment,
+    /// Another version of the ABI.
+    Version {
+        /// The version of the segment.
+        found: u64,
+    },
+    /// A field of the header has a value it can't have in this version.
+    BadField(&'static str),
+}
+
+impl core::fmt::Display for LayoutError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::TooShort { bytes, needed } => write!(f, "segment is cut short: {bytes} bytes, {needed} needed"),
+            Self::NotASegment => f.write_str("not a heapgate segment"),
+            Self::Version { found } => {
+                let age = if *found > ABI_VERSION { "newer" } else { "older" };
+                write!(
+                    f,
+                    "segment has ABI version {found}, {age} than this build's {ABI_VERSION}; use the heapgate that matches it"
+                )
+            }
+            Self::BadField(field) => write!(f, "segment is damaged: its header's {field} can't be right"),
+        }
+    }
+}
+
+impl core::error::Error for LayoutError {}
+
+/// Checks that `words` begin with a header of this version that fits them; returns the number of slots.
+///
+/// # Errors
+/// Says what is wrong.
+pub fn check(words: &[AtomicU64]) -> Result<usize, LayoutError> {
+    let bytes = words.len() * 8;
+    if bytes < OWNERS_OFFSET {
+        return Err(LayoutError::TooShort { bytes, needed: OWNERS_OFFSET });
+    }
+    let field = |offset: usize| words[offset / 8].load(Relaxed);
+    if field(offset_of!(Header, magic)) != MAGIC {
+        return Err(LayoutError::NotASegment);
+    }
+    let found = field(offset_of!(Header, abi_version));
+    if found != ABI_VERSION {
+        return Err(LayoutError::Version { found });
+    }
+    let slots = usize::try_from(field(offset_of!(Header, slot_count))).unwrap_or(usize::MAX);
+    if slots == 0 || slots > MAX_SLOTS {
+        return Err(LayoutError::BadField("slot count"));
+    }
+    for (offset, expected, name) in [
+        (offset_of!(Header, slot_stride), SLOT_STRIDE, "slot stride"),
+        (offset_of!(Header, phase_count), MAX_PHASES, "phase count"),
+        (offset_of!(Header, phase_stride), PHASE_STRIDE, "phase stride"),
+        (offset_of!(Header, counter_words), COUNTER_WORDS, "counter count"),
+        (offset_of!(Header, total_bytes), segment_bytes(slots), "total size"),
+    ] {
+        if field(offset) != expected as u64 {
+            return Err(LayoutError::BadField(name));
+        }
+    }
+    let needed = segment_bytes(slots);
+    if bytes < needed { Err(LayoutError::TooShort { bytes, needed }) } else { Ok(slots) }
+}
+
+/// Writes the header of a fresh segment of `slots` slots into zeroed `words`, which must be at least [`segment_bytes`] long.
+///
+/// # Panics
+/// If `words` are too short or `slots` is 0 or over [`MAX_SLOTS`].
+pub fn format(words: &[AtomicU64], slots: usize, level: Level, sample_period: u64) {
+    assert!((1..=MAX_SLOTS).contains(&slots), "a segment has 1 to {MAX_SLOTS} slots");
+    assert!(words.len() * 8 >= segment_bytes(slots), "room for {slots} slots");
+    for (offset, value) in [
+        (offset_of!(Header, abi_version), ABI_VERSION),
+        (offset_of!(Header, total_bytes), segment_bytes(slots) as u64),
+        (offset_of!(Header, slot_count), slots as u64),
+        (offset_of!(Header, slot_stride), SLOT_STRIDE as u64),
+        (offset_of!(Header, phase_count), MAX_PHASES as u64),
+        (offset_of!(Header, phase_stride), PHASE_STRIDE as u64),
+        (offset_of!(Header, counter_words), COUNTER_WORDS as u64),
+        (offset_of!(Header, level), level as u64),
+        (offset_of!(Header, sample_period), sample_period.max(1)),
+        (offset_of!(Header, magic), MAGIC),
+    ] {
+        words[offset / 8].store(value, Relaxed);
+    }
+}

@@ -1,0 +1,88 @@
+//! Which slots are owned: one word each, 0 while free, else the owner's thread id. Checked by loom.
+
+#[cfg(not(loom))]
+use core::sync::atomic::AtomicU64;
+#[cfg(not(loom))]
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+#[cfg(loom)]
+use loom::sync::atomic::AtomicU64;
+#[cfg(loom)]
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Takes the first free slot for thread `tid`, which must not be 0; `None` if all are taken.
+///
+/// The successful exchange is an acquire that pairs with the release in [`retire`]: the new owner sees every count of the last one,
+/// and goes on counting with plain loads and stores.
+pub(crate) fn claim(owners: &[AtomicU64], tid: u64) -> Option<usize> {
+    owners.iter().position(|owner| {
+        // The plain load first: most of the words it passes are taken, and a load leaves their cache lines shared.
+        owner.load(Relaxed) == 0 && owner.compare_exchange(0, tid, Acquire, Relaxed).is_ok()
+    })
+}
+
+/// Gives a slot back. Only its owner may, and must not touch the slot afterwards.
+pub(crate) fn retire(owner: &AtomicU64) {
+    owner.store(0, Release);
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// Counts as a slot does: no read-modify-write, so that a lost update would show.
+    fn count(counter: &AtomicU64) {
+        counter.store(counter.load(Relaxed) + 1, Relaxed);
+    }
+
+    #[test]
+    fn a_reused_slot_goes_on_counting_where_its_last_owner_stopped() {
+        loom::model(|| {
+            let shared = Arc::new(([AtomicU64::new(0)], AtomicU64::new(0), AtomicU64::new(0)));
+            let threads: Vec<_> = (1..=2)
+                .map(|tid| {
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || {
+                        let (owners, counter, overflow) = &*shared;
+                        if claim(owners, tid).is_some() {
+                            count(counter);
+                            retire(&owners[0]);
+                        } else {
+                            overflow.fetch_add(1, Relaxed);
+                        }
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            let (owners, counter, overflow) = &*shared;
+            assert_eq!(counter.load(Relaxed) + overflow.load(Relaxed), 2);
+            assert_eq!(owners[0].load(Relaxed), 0);
+        });
+    }
+
+    #[test]
+    fn two_threads_never_own_one_slot() {
+        loom::model(|| {
+            let shared = Arc::new(([AtomicU64::new(0), AtomicU64::new(0)], [AtomicU64::new(0), AtomicU64::new(0)]));
+            let threads: Vec<_> = (1..=3)
+                .map(|tid| {
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || {
+                        let (owners, users) = &*shared;
+                        if let Some(index) = claim(owners, tid) {
+                            assert_eq!(users[index].fetch_add(1, Relaxed), 0, "slot {index} has two owners");
+                            users[index].fetch_sub(1, Relaxed);
+                            retire(&owners[index]);
+                        }
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
+    }
+}

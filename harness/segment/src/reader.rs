@@ -1,0 +1,362 @@
+//! The watching end of a segment: safe code throughout. What it finds is hostile: any bytes, any length, changing while it reads.
+//!
+//! Every access is a bounds-checked load of one atomic word, every number is taken as it comes, and sums wrap instead of panicking.
+
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering::Acquire};
+
+use crate::clock::{Anchor, ClockKind};
+use crate::histogram::BUCKETS;
+use crate::layout::{
+    self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Gauge, Header, LayoutError, Level, MAX_GAUGES,
+    MAX_PHASES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Slot, Sums,
+};
+use crate::size_class::SIZE_CLASSES;
+
+/// A segment that is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    words: &'a [AtomicU64],
+    slots: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Takes words that should be a segment.
+    ///
+    /// # Errors
+    /// Says why they are not.
+    pub fn new(words: &'a [AtomicU64]) -> Result<Self, LayoutError> {
+        Ok(Self { words, slots: layout::check(words)? })
+    }
+
+    /// The word at `offset` bytes; 0 beyond the end (which [`layout::check`] rules out for every offset used here).
+    fn word(&self, offset: usize) -> u64 {
+        self.words.get(offset / 8).map_or(0, |word| word.load(Acquire))
+    }
+
+    /// Process id of the writer; `None` before one has attached.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        u32::try_from(self.word(offset_of!(Header, pid))).ok().filter(|&pid| pid != 0)
+    }
+
+    /// What the writer's ticks are.
+    #[must_use]
+    pub fn clock(&self) -> ClockKind {
+        match self.word(offset_of!(Header, clock)) {
+            1 => ClockKind::Tsc,
+            2 => ClockKind::VirtualCounter,
+            3 => ClockKind::Monotonic,
+            _ => ClockKind::Unknown,
+        }
+    }
+
+    /// What the writer said of telling interrupted calls apart.
+    #[must_use]
+    pub fn interrupted_split(&self) -> u64 {
+        self.word(offset_of!(Header, interrupted_split))
+    }
+
+    /// When the writer attached.
+    #[must_use]
+    pub fn attached_at(&self) -> Anchor {
+        self.anchor(offset_of!(Header, attached_at))
+    }
+
+    fn anchor(&self, offset: usize) -> Anchor {
+        Anchor { ticks: self.word(offset), ns: self.word(offset + 8) }
+    }
+
+    /// The level in force.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        Level::from_word(self.word(offset_of!(Header, level)))
+    }
+
+    /// Whether the level was [`Level::Off`] for a time, so that live figures can't be trusted.
+    #[must_use]
+    pub fn was_off(&self) -> bool {
+        self.word(offset_of!(Header, was_off)) != 0
+    }
+
+    /// Slots that were ever in use.
+    #[must_use]
+    pub fn slots_used(&self) -> usize {
+        usize::try_from(self.word(offset_of!(Header, slots_used))).unwrap_or(usize::MAX).min(self.slots)
+    }
+
+    /// Threads that ever claimed a slot, and threads that found none and used the overflow slot.
+    #[must_use]
+    pub fn threads(&self) -> (u64, u64) {
+        (self.word(offset_of!(Header, claims)), self.word(offset_of!(Header, overflow_claims)))
+    }
+
+    /// Totals of the whole process, now.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        let first = layout::slots_offset(self.slots) + offset_of!(Slot, counters);
+        let starts: Vec<usize> =
+            (0..self.slots_used()).chain([self.slots]).map(|slot| first + slot * SLOT_STRIDE).collect();
+        // Words outside, slots inside: see `Counters`.
+        for (word, total) in totals.0.iter_mut().enumerate() {
+            *total = starts.iter().map(|start| self.word(start + word * 8)).fold(0, u64::wrapping_add);
+        }
+        totals
+    }
+
+    fn counters_at(&self, offset: usize) -> Totals {
+        let mut totals = Totals::default();
+        for (word, total) in totals.0.iter_mut().enumerate() {
+            *total = self.word(offset + word * 8);
+        }
+        totals
+    }
+
+    /// Highest points of live objects and bytes since the present phase began (or the process, where there are no phases), and by how
+    /// much each may be wrong.
+    #[must_use]
+    pub fn peaks(&self) -> Peaks {
+        let sums = offset_of!(Header, sums);
+        let slot = |index: usize, field: usize| {
+            self.word(layout::slots_offset(self.slots) + index * SLOT_STRIDE + field).cast_signed()
+        };
+        let highest = |sum: usize, peak: usize, unflushed: usize| {
+            let sum = self.word(sums + sum).cast_signed();
+            let beyond = (0..self.slots_used()).map(|index| slot(index, unflushed)).max().unwrap_or(0);
+            self.word(sums + peak).cast_signed().max(sum.wrapping_add(beyond))
+        };
+        Peaks {
+            objects: highest(
+                offset_of!(Sums, objects),
+                offset_of!(Sums, peak_objects),
+                offset_of!(Slot, delta_objects_peak),
+            ),
+            bytes: highest(offset_of!(Sums, bytes), offset_of!(Sums, peak_bytes), offset_of!(Slot, delta_bytes_peak)),
+            ..self.peak_errors()
+        }
+    }
+
+    /// One thread alone is exact; each of several may hold back a batch.
+    fn peak_errors(&self) -> Peaks {
+        let threads = if self.threads().0 <= 1 { 0 } else { self.slots_used() as u64 };
+        Peaks {
+            objects: 0,
+            bytes: 0,
+            objects_error: threads.wrapping_mul(BATCH_OBJECTS as u64),
+            bytes_error: threads.wrapping_mul(BATCH_BYTES as u64),
+        }
+    }
+
+    /// The phases that have begun, in order.
+    #[must_use]
+    pub fn phases(&self) -> Vec<PhaseReading> {
+        let begun = usize::try_from(self.word(offset_of!(Header, phases_begun))).unwrap_or(usize::MAX).min(MAX_PHASES);
+        (0..begun).filter_map(|index| self.phase(index)).collect()
+    }
+
+    fn phase(&self, index: usize) -> Option<PhaseReading> {
+        let base = layout::phases_offset(self.slots) + index * PHASE_STRIDE;
+        let field = |offset: usize| self.word(base + offset);
+        let kind = field(offset_of!(PhaseRecord, kind)).checked_sub(1)?;
+        let ended = field(offset_of!(PhaseRecord, ended)) == 1;
+        let begin = self.counters_at(base + offset_of!(PhaseRecord, begin));
+        // An open phase has come as far as the process has.
+        let (end, peaks) = if ended {
+            let peaks = Peaks {
+                objects: field(offset_of!(PhaseRecord, peak_objects)).cast_signed(),
+                bytes: field(offset_of!(PhaseRecord, peak_bytes)).cast_signed(),
+                ..self.peak_errors()
+            };
+            (self.counters_at(base + offset_of!(PhaseRecord, end)), peaks)
+        } else {
+            (self.totals(), self.peaks())
+        };
+        let set = field(offset_of!(PhaseRecord, gauges_set));
+        let mut gauges = [None; MAX_GAUGES];
+        for (gauge, value) in gauges.iter_mut().enumerate().filter(|(gauge, _)| set & (1 << gauge) != 0) {
+            *value = Some(field(offset_of!(PhaseRecord, gauges) + gauge * 8));
+        }
+        Some(PhaseReading {
+            kind,
+            ended,
+            begin_at: self.anchor(base + offset_of!(PhaseRecord, begin_at)),
+            end_at: ended.then(|| self.anchor(base + offset_of!(PhaseRecord, end_at))),
+            units: field(offset_of!(PhaseRecord, units)),
+            checksum: field(offset_of!(PhaseRecord, checksum)),
+            peaks,
+            gauges,
+            begin,
+            end,
+        })
+    }
+
+    /// Ticks per second, from the anchors that the writer left, or else from `now`, an anchor of the same machine.
+    #[must_use]
+    pub fn ticks_per_second(&self, now: Option<Anchor>) -> Option<f64> {
+        if self.clock() == ClockKind::Monotonic {
+            return Some(1e9);
+        }
+        let first = self.attached_at();
+        let last = self.phases().iter().map(|phase| phase.end_at.unwrap_or(phase.begin_at)).next_back();
+        last.and_then(|last| first.ticks_per_second(last)).or_else(|| first.ticks_per_second(now?))
+    }
+}
+
+/// Highest points of live objects and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Peaks {
+    /// Objects.
+    pub objects: i64,
+    /// Bytes.
+    pub bytes: i64,
+    /// By how much `objects` may be wrong.
+    pub objects_error: u64,
+    /// By how much `bytes` may be wrong.
+    pub bytes_error: u64,
+}
+
+/// One phase as it was found.
+#[derive(Debug, Clone)]
+pub struct PhaseReading {
+    /// The writer's number for the kind of phase.
+    pub kind: u64,
+    /// Whether it has ended; else `end` and `peaks` are of now.
+    pub ended: bool,
+    /// When it began.
+    pub begin_at: Anchor,
+    /// When it ended.
+    pub end_at: Option<Anchor>,
+    /// Units of work done.
+    pub units: u64,
+    /// Checksum of the answers.
+    pub checksum: u64,
+    /// Highest points within the phase.
+    pub peaks: Peaks,
+    /// The process's own figures.
+    gauges: [Option<u64>; MAX_GAUGES],
+    /// The process's totals when it began.
+    pub begin: Totals,
+    /// The process's totals when it ended.
+    pub end: Totals,
+}
+
+impl PhaseReading {
+    /// A figure of the process's own, if it gave one.
+    #[must_use]
+    pub fn gauge(&self, gauge: Gauge) -> Option<u64> {
+        self.gauges[gauge as usize]
+    }
+}
+
+/// Counts of a whole process (or of a phase, as a difference of two).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Totals(Box<[u64; COUNTER_WORDS]>);
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self(Box::new([0; COUNTER_WORDS]))
+    }
+}
+
+impl core::fmt::Debug for Totals {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Totals({} calls)", self.allocation_calls())
+    }
+}
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        impl Totals {
+            $($(#[$doc])* #[must_use] pub fn $name(&self) -> u64 { self.0[offset_of!(Counters, $name) / 8] })*
+        }
+    };
+}
+
+counts! {
+    /// Calls of `alloc`.
+    alloc_calls
+    /// Bytes they asked for.
+    alloc_bytes
+    /// Calls of `alloc_zeroed`.
+    alloc_zeroed_calls
+    /// Bytes they asked for.
+    alloc_zeroed_bytes
+    /// Calls of `realloc`.
+    realloc_calls
+    /// Bytes of the new sizes.
+    realloc_new_bytes
+    /// Bytes of the old sizes.
+    realloc_old_bytes
+    /// Calls of `dealloc`.
+    dealloc_calls
+    /// Bytes given back.
+    dealloc_bytes
+    /// Calls that the allocator refused.
+    failed_calls
+}
+
+impl Totals {
+    /// What was counted since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut difference = self.clone();
+        for (now, before) in difference.0.iter_mut().zip(earlier.0.iter()) {
+            // Wrapping per word also takes apart the packed counts rightly, as both halves only grow.
+            *now = now.wrapping_sub(*before);
+        }
+        difference
+    }
+
+    /// Calls that hand out memory.
+    #[must_use]
+    pub fn allocation_calls(&self) -> u64 {
+        self.alloc_calls().wrapping_add(self.alloc_zeroed_calls()).wrapping_add(self.realloc_calls())
+    }
+
+    /// Objects allocated and not freed.
+    #[must_use]
+    pub fn live_objects(&self) -> i64 {
+        self.alloc_calls().wrapping_add(self.alloc_zeroed_calls()).wrapping_sub(self.dealloc_calls()).cast_signed()
+    }
+
+    /// Bytes allocated and not freed, as requested.
+    #[must_use]
+    pub fn live_bytes(&self) -> i64 {
+        self.alloc_bytes()
+            .wrapping_add(self.alloc_zeroed_bytes())
+            .wrapping_add(self.realloc_new_bytes())
+            .wrapping_sub(self.realloc_old_bytes())
+            .wrapping_sub(self.dealloc_bytes())
+            .cast_signed()
+    }
+
+    /// By size class: objects allocated, freed.
+    #[must_use]
+    pub fn size_class(&self, class: usize) -> (u64, u64) {
+        assert!(class < SIZE_CLASSES, "no such size class");
+        (
+            self.0[offset_of!(Counters, class_allocated) / 8 + class],
+            self.0[offset_of!(Counters, class_freed) / 8 + class],
+        )
+    }
+
+    /// Undisturbed calls of `operation` in each latency bucket.
+    pub fn clean(&self, operation: Operation) -> impl Iterator<Item = u64> {
+        let start = offset_of!(Counters, clean) / 8 + operation as usize * BUCKETS;
+        self.0[start..start + BUCKETS].iter().copied()
+    }
+
+    /// Interrupted calls of `operation` in each latency bucket.
+    pub fn interrupted(&self, operation: Operation) -> impl Iterator<Item = u64> {
+        let start = offset_of!(Counters, interrupted) / 8 + operation as usize * BUCKETS / 2;
+        self.0[start..start + BUCKETS / 2].iter().flat_map(|word| [word & u64::from(u32::MAX), word >> 32])
+    }
+
+    /// Calls timed, by operation: clean, interrupted.
+    #[must_use]
+    pub fn timed_calls(&self) -> [(u64, u64); OPERATIONS] {
+        [Operation::Alloc, Operation::AllocZeroed, Operation::Realloc, Operation::Dealloc]
+            .map(|op| (self.clean(op).fold(0, u64::wrapping_add), self.interrupted(op).fold(0, u64::wrapping_add)))
+    }
+}

@@ -1,0 +1,244 @@
+//! The measured process's end of a segment.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+use crate::clock::{Anchor, ClockKind};
+use crate::layout::{
+    self, Counters, Gauge, Header, LayoutError, MAX_PHASES, OWNERS_OFFSET, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE,
+    Slot, Sums,
+};
+use crate::owners;
+
+/// A segment that this process writes. Copies of it are the same segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer {
+    base: NonNull<u8>,
+    slots: usize,
+}
+
+// SAFETY: all access through `base` is to atomics, and the memory is valid for the process's life (`from_raw`).
+unsafe impl Send for Writer {}
+// SAFETY: as above.
+unsafe impl Sync for Writer {}
+
+/// What the process says of its first moments.
+#[derive(Debug, Clone, Copy)]
+pub struct Attachment {
+    /// Its process id.
+    pub pid: u32,
+    /// What its ticks are.
+    pub clock: ClockKind,
+    /// 0 unknown, 1 interrupted calls are told apart, else a reason why not: the writer's and the report's business, opaque here.
+    pub interrupted_split: u64,
+}
+
+impl Writer {
+    /// Takes memory that holds a segment.
+    ///
+    /// # Errors
+    /// If it is not a segment of this version.
+    ///
+    /// # Safety
+    /// `base` points to `bytes` bytes, aligned to 128, that stay mapped and writable until the process ends and that nobody accesses but
+    /// through atomics of the sizes in [`layout`].
+    pub unsafe fn from_raw(base: NonNull<u8>, bytes: usize) -> Result<Self, LayoutError> {
+        // SAFETY: the caller vouches for `bytes` bytes, aligned, alive and accessed as atomics only.
+        let words = unsafe { core::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), bytes / 8) };
+        Ok(Self { base, slots: layout::check(words)? })
+    }
+
+    /// The head of the segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn header(&self) -> &'static Header {
+        // SAFETY: `check` found room for the header at `base`, which is aligned and lives as long as the process (`from_raw`); all
+        // its fields are atomics, so any bits are valid and shared references may alias.
+        unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    /// The sums that slots add to.
+    #[inline(always)]
+    #[must_use]
+    pub fn sums(&self) -> &'static Sums {
+        &self.header().sums
+    }
+
+    /// The level word, to be watched by every call.
+    #[must_use]
+    pub fn level_word(&self) -> &'static AtomicU64 {
+        &self.header().level
+    }
+
+    /// One call in how many is timed at the sampled levels.
+    #[inline(always)]
+    #[must_use]
+    pub fn sample_period(&self) -> u64 {
+        self.header().sample_period.load(Relaxed)
+    }
+
+    /// Makes this process the segment's one writer. False if another process has been that before: two must not count into one segment.
+    #[must_use]
+    pub fn attach(&self, with: Attachment) -> bool {
+        let header = self.header();
+        if header.pid.compare_exchange(0, u64::from(with.pid), AcqRel, Relaxed).is_err() {
+            return false;
+        }
+        header.clock.store(with.clock as u64, Relaxed);
+        header.interrupted_split.store(with.interrupted_split, Relaxed);
+        header.attached_at.set(Anchor::now(with.clock));
+        true
+    }
+
+    /// Slot `index`; the one past the last is the overflow slot.
+    fn slot_at(&self, index: usize) -> &'static Slot {
+        assert!(index <= self.slots, "slot {index} of {}", self.slots);
+        // SAFETY: `check` found room for slots + 1 slots at this offset, a multiple of 4096 from the aligned base; only atomics.
+        unsafe { self.base.add(layout::slots_offset(self.slots) + index * SLOT_STRIDE).cast::<Slot>().as_ref() }
+    }
+
+    /// The slot that threads share, by atomic adds, when all others are taken.
+    #[must_use]
+    pub fn overflow(&self) -> &'static Slot {
+        self.slot_at(self.slots)
+    }
+
+    fn owners(&self) -> &'static [AtomicU64] {
+        // SAFETY: `check` found room for `slots` words at OWNERS_OFFSET, a multiple of 8 from the aligned base; only atomics.
+        unsafe { core::slice::from_raw_parts(self.base.add(OWNERS_OFFSET).cast::<AtomicU64>().as_ptr(), self.slots) }
+    }
+
+    /// A slot for thread `tid` (not 0), which becomes its owner; `None` if all are taken: the thread is to use [`Self::overflow`].
+    #[must_use]
+    pub fn claim(&self, tid: u64) -> Option<&'static Slot> {
+        let header = self.header();
+        if let Some(index) = owners::claim(self.owners(), tid) {
+            header.claims.fetch_add(1, Relaxed);
+            // Release: a reader that counts this slot in finds the owner table as it was.
+            header.slots_used.fetch_max(index as u64 + 1, Release);
+            Some(self.slot_at(index))
+        } else {
+            header.overflow_claims.fetch_add(1, Relaxed);
+            None
+        }
+    }
+
+    /// Gives back the slot that [`Self::claim`] gave this thread. It keeps its counts; the next owner goes on from them.
+    pub fn retire(&self, slot: &'static Slot) {
+        slot.flush(self.sums());
+        slot.set_busy(false);
+        let index = (core::ptr::from_ref(slot).addr() - self.slot_at(0) as *const Slot as usize) / SLOT_STRIDE;
+        owners::retire(&self.owners()[index]);
+    }
+
+    fn phase_at(&self, index: usize) -> &'static PhaseRecord {
+        assert!(index < MAX_PHASES, "phase {index} of {MAX_PHASES}");
+        // SAFETY: `check` found room for MAX_PHASES phases at this offset, a multiple of 4096 from the aligned base; only atomics.
+        unsafe {
+            self.base.add(layout::phases_offset(self.slots) + index * PHASE_STRIDE).cast::<PhaseRecord>().as_ref()
+        }
+    }
+
+    /// Marks the beginning of a phase of `kind` (the reader's number for it). `own` is the caller's slot, so that its part of the peaks
+    /// is exact.
+    ///
+    /// # Panics
+    /// If the segment has no room for another phase.
+    pub fn begin_phase(&self, kind: u64, own: Option<&Slot>) -> Phase {
+        let header = self.header();
+        let index = header.phases_begun.load(Relaxed) as usize;
+        let record = self.phase_at(index);
+        record.kind.store(kind + 1, Relaxed);
+        if let Some(slot) = own {
+            slot.flush(&header.sums);
+        }
+        header.sums.reset_peaks();
+        self.snapshot(&record.begin);
+        record.begin_at.set(Anchor::now(self.clock()));
+        header.phases_begun.store(index as u64 + 1, Release);
+        Phase { writer: *self, record }
+    }
+
+    /// What this process's ticks are.
+    #[must_use]
+    pub fn clock(&self) -> ClockKind {
+        match self.header().clock.load(Relaxed) {
+            1 => ClockKind::Tsc,
+            2 => ClockKind::VirtualCounter,
+            _ => ClockKind::Monotonic,
+        }
+    }
+
+    /// Sums all slots into `into`.
+    fn snapshot(&self, into: &Counters) {
+        let used = self.header().slots_used.load(Acquire) as usize;
+        let slots = (0..used.min(self.slots)).chain([self.slots]);
+        let slots = slots.map(|index| self.slot_at(index).counters.words());
+        // Words outside, slots inside: all that counts frees, in every slot, is read before all that counts allocations.
+        for (word, sum) in into.words().iter().enumerate() {
+            sum.store(slots.clone().map(|words| words[word].load(Acquire)).fold(0, u64::wrapping_add), Relaxed);
+        }
+    }
+
+    /// If a supervisor wants it: says that this process has stopped, and waits until it is released.
+    pub fn hold(&self) {
+        let header = self.header();
+        if header.supervised.load(Acquire) == 0 {
+            return;
+        }
+        // Release: what was written before is there for whoever sees the new number.
+        let turn = header.held.fetch_add(1, Release) + 1;
+        crate::map::wake(&header.held);
+        loop {
+            let released = header.released.load(Acquire);
+            if released == turn {
+                return;
+            }
+            crate::map::wait(&header.released, released, None);
+        }
+    }
+
+    /// The word that counts how often this process has stopped and waited.
+    #[must_use]
+    pub fn held_word(&self) -> &'static AtomicU32 {
+        &self.header().held
+    }
+}
+
+/// A phase that has begun. It ends by [`Self::end`]; if it never does, readers find it open.
+#[derive(Debug)]
+#[must_use = "a phase that is not ended stays open"]
+pub struct Phase {
+    writer: Writer,
+    record: &'static PhaseRecord,
+}
+
+impl Phase {
+    /// Puts a figure of the process's own into the record.
+    pub fn set_gauge(&self, gauge: Gauge, value: u64) {
+        self.record.gauges[gauge as usize].store(value, Relaxed);
+        self.record.gauges_set.fetch_or(1 << gauge as u32, Relaxed);
+    }
+
+    /// Takes the totals. What happens from here on is not the phase's.
+    pub fn close(&self, units: u64, checksum: u64, own: Option<&Slot>) {
+        let (record, header) = (self.record, self.writer.header());
+        record.end_at.set(Anchor::now(self.writer.clock()));
+        if let Some(slot) = own {
+            slot.flush(&header.sums);
+        }
+        record.peak_objects.store(header.sums.peak_objects.load(Relaxed), Relaxed);
+        record.peak_bytes.store(header.sums.peak_bytes.load(Relaxed), Relaxed);
+        self.writer.snapshot(&record.end);
+        record.units.store(units, Relaxed);
+        record.checksum.store(checksum, Relaxed);
+    }
+
+    /// Declares the record complete. Release: a reader that sees it ended sees all of it.
+    pub fn end(self) {
+        self.record.ended.store(1, Release);
+    }
+}
