@@ -1,1 +1,28 @@
-//! heapgate-alloc.
+//! heapgate-alloc: a global allocator that records every allocation call in shared memory.
+//!
+//! ```
+//! use heapgate_alloc::Telemetry;
+//! use std::alloc::System;
+//!
+//! #[global_allocator]
+//! static ALLOCATOR: Telemetry<System> = Telemetry::new(System);
+//!
+//! fn main() {
+//!     println!("{} bytes", String::from("counted, if somebody watches").len());
+//! }
+//! ```
+//!
+//! A process that is started with a segment in its environment ([`SEGMENT_VARIABLE`]) counts into it from before `main`; any other
+//! process pays one predictable branch a call. Nothing here allocates, locks, or runs a destructor on the path of a call.
+//!
+//! What it does not see: memory that bypasses the global allocator (`mmap`, C libraries' `malloc`), and frees of what was allocated while
+//! the level was `off`. A process made by a raw `clone` that skips the C library's fork handlers goes on counting into its parent's slot.
+
+mod attach;
+mod rseq;
+mod telemetry;
+mod thread;
+
+pub use attach::{AttachError, SEGMENT_VARIABLE, Session, attach, session};
+pub use heapgate_segment as segment;
+pub use telemetry::Telemetry;

@@ -88,6 +88,48 @@ impl Level {
     }
 }
 
+/// Whether calls that the scheduler interrupted are told apart from the allocator's own slowness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum InterruptedSplit {
+    /// Nobody has found out.
+    Unknown = 0,
+    /// They are.
+    Available = 1,
+    /// Not: the C library has no restartable sequences (glibc before 2.35, another libc, or a static build).
+    NoLibc = 2,
+    /// Not: the kernel has none, or the user switched them off (`GLIBC_TUNABLES=glibc.pthread.rseq=0`).
+    NotRegistered = 3,
+    /// Not: this architecture has not been taught to us.
+    NoArchitecture = 4,
+}
+
+impl InterruptedSplit {
+    /// The value that `word` stands for.
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        match word {
+            1 => Self::Available,
+            2 => Self::NoLibc,
+            3 => Self::NotRegistered,
+            4 => Self::NoArchitecture,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl core::fmt::Display for InterruptedSplit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unavailable: no process attached",
+            Self::Available => "available",
+            Self::NoLibc => "unavailable: the C library has no restartable sequences",
+            Self::NotRegistered => "unavailable: restartable sequences are not registered",
+            Self::NoArchitecture => "unavailable: not on this architecture",
+        })
+    }
+}
+
 /// Figures that the process itself puts into a phase's record: those of its allocator and of its regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -124,12 +166,16 @@ pub const MAX_GAUGES: usize = 40;
 #[derive(Debug)]
 #[repr(C)]
 pub struct Counters {
-    pub(crate) dealloc_calls: AtomicU64,
-    pub(crate) dealloc_bytes: AtomicU64,
+    /// Calls of dealloc.
+    pub(crate) objects_freed: AtomicU64,
+    /// Bytes given back: by dealloc, and the old sizes of realloc.
+    pub(crate) bytes_freed: AtomicU64,
     pub(crate) realloc_old_bytes: AtomicU64,
     pub(crate) class_freed: [AtomicU64; SIZE_CLASSES],
-    pub(crate) alloc_calls: AtomicU64,
-    pub(crate) alloc_bytes: AtomicU64,
+    /// Calls of alloc and alloc_zeroed.
+    pub(crate) objects_allocated: AtomicU64,
+    /// Bytes handed out: by alloc, alloc_zeroed, and the new sizes of realloc.
+    pub(crate) bytes_allocated: AtomicU64,
     pub(crate) alloc_zeroed_calls: AtomicU64,
     pub(crate) alloc_zeroed_bytes: AtomicU64,
     pub(crate) realloc_calls: AtomicU64,
@@ -158,13 +204,13 @@ impl Counters {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Slot {
-    /// Not yet added to the header's shared sums: objects, bytes.
-    pub(crate) delta_objects: AtomicI64,
-    pub(crate) delta_bytes: AtomicI64,
-    /// Largest value of the two since they were last added.
-    pub(crate) delta_objects_peak: AtomicI64,
-    pub(crate) delta_bytes_peak: AtomicI64,
-    /// Not 0 while the owner is between two stores: a signal handler that allocates then must go to the overflow slot.
+    /// Of what this slot has live (allocated − freed, may be negative), the part that is in the header's shared sums.
+    pub(crate) added_objects: AtomicI64,
+    pub(crate) added_bytes: AtomicI64,
+    /// Most that this slot had live since it last added to the sums.
+    pub(crate) high_objects: AtomicI64,
+    pub(crate) high_bytes: AtomicI64,
+    /// Not 0 while the owner is between two stores that belong together: a signal handler on the same thread must keep out.
     pub(crate) busy: AtomicU64,
     /// Calls until the next one that is timed, for the sampled levels.
     pub(crate) countdown: AtomicU64,
@@ -238,7 +284,7 @@ pub struct Header {
 }
 
 /// Live objects and bytes of the whole process, to which threads add in batches; apart, since all threads write it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Sums {
     pub(crate) objects: AtomicI64,

@@ -8,8 +8,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Acquire};
 use crate::clock::{Anchor, ClockKind};
 use crate::histogram::BUCKETS;
 use crate::layout::{
-    self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Gauge, Header, LayoutError, Level, MAX_GAUGES,
-    MAX_PHASES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Slot, Sums,
+    self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Gauge, Header, InterruptedSplit, LayoutError, Level,
+    MAX_GAUGES, MAX_PHASES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Slot, Sums,
 };
 use crate::size_class::SIZE_CLASSES;
 
@@ -53,8 +53,8 @@ impl<'a> Reader<'a> {
 
     /// What the writer said of telling interrupted calls apart.
     #[must_use]
-    pub fn interrupted_split(&self) -> u64 {
-        self.word(offset_of!(Header, interrupted_split))
+    pub fn interrupted_split(&self) -> InterruptedSplit {
+        InterruptedSplit::from_word(self.word(offset_of!(Header, interrupted_split)))
     }
 
     /// When the writer attached.
@@ -121,18 +121,27 @@ impl<'a> Reader<'a> {
         let slot = |index: usize, field: usize| {
             self.word(layout::slots_offset(self.slots) + index * SLOT_STRIDE + field).cast_signed()
         };
-        let highest = |sum: usize, peak: usize, unflushed: usize| {
-            let sum = self.word(sums + sum).cast_signed();
-            let beyond = (0..self.slots_used()).map(|index| slot(index, unflushed)).max().unwrap_or(0);
-            self.word(sums + peak).cast_signed().max(sum.wrapping_add(beyond))
+        // What the slot that went highest had beyond what it had added, on top of what all have added.
+        let highest = |sum: usize, peak: usize, high: usize, added: usize| {
+            let beyond = (0..self.slots_used())
+                .map(|index| slot(index, high).wrapping_sub(slot(index, added)))
+                .max()
+                .unwrap_or(0);
+            self.word(sums + peak).cast_signed().max(self.word(sums + sum).cast_signed().wrapping_add(beyond))
         };
         Peaks {
             objects: highest(
                 offset_of!(Sums, objects),
                 offset_of!(Sums, peak_objects),
-                offset_of!(Slot, delta_objects_peak),
+                offset_of!(Slot, high_objects),
+                offset_of!(Slot, added_objects),
             ),
-            bytes: highest(offset_of!(Sums, bytes), offset_of!(Sums, peak_bytes), offset_of!(Slot, delta_bytes_peak)),
+            bytes: highest(
+                offset_of!(Sums, bytes),
+                offset_of!(Sums, peak_bytes),
+                offset_of!(Slot, high_bytes),
+                offset_of!(Slot, added_bytes),
+            ),
             ..self.peak_errors()
         }
     }
@@ -274,10 +283,14 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Calls of `alloc`.
-    alloc_calls
-    /// Bytes they asked for.
-    alloc_bytes
+    /// Objects allocated: calls of `alloc` and `alloc_zeroed`.
+    objects_allocated
+    /// Objects freed: calls of `dealloc`.
+    objects_freed
+    /// Bytes handed out: by `alloc`, `alloc_zeroed`, and the new sizes of `realloc`.
+    bytes_allocated
+    /// Bytes given back: by `dealloc`, and the old sizes of `realloc`.
+    bytes_freed
     /// Calls of `alloc_zeroed`.
     alloc_zeroed_calls
     /// Bytes they asked for.
@@ -288,10 +301,6 @@ counts! {
     realloc_new_bytes
     /// Bytes of the old sizes.
     realloc_old_bytes
-    /// Calls of `dealloc`.
-    dealloc_calls
-    /// Bytes given back.
-    dealloc_bytes
     /// Calls that the allocator refused.
     failed_calls
 }
@@ -308,27 +317,48 @@ impl Totals {
         difference
     }
 
+    // A running process may be between a sum and its part, so the differences below stop at 0.
+
+    /// Calls of `alloc`.
+    #[must_use]
+    pub fn alloc_calls(&self) -> u64 {
+        self.objects_allocated().saturating_sub(self.alloc_zeroed_calls())
+    }
+
+    /// Bytes they asked for.
+    #[must_use]
+    pub fn alloc_bytes(&self) -> u64 {
+        self.bytes_allocated().saturating_sub(self.alloc_zeroed_bytes()).saturating_sub(self.realloc_new_bytes())
+    }
+
+    /// Calls of `dealloc`.
+    #[must_use]
+    pub fn dealloc_calls(&self) -> u64 {
+        self.objects_freed()
+    }
+
+    /// Bytes they gave back.
+    #[must_use]
+    pub fn dealloc_bytes(&self) -> u64 {
+        self.bytes_freed().saturating_sub(self.realloc_old_bytes())
+    }
+
     /// Calls that hand out memory.
     #[must_use]
     pub fn allocation_calls(&self) -> u64 {
-        self.alloc_calls().wrapping_add(self.alloc_zeroed_calls()).wrapping_add(self.realloc_calls())
+        self.objects_allocated().wrapping_add(self.realloc_calls())
     }
 
     /// Objects allocated and not freed.
     #[must_use]
     pub fn live_objects(&self) -> i64 {
-        self.alloc_calls().wrapping_add(self.alloc_zeroed_calls()).wrapping_sub(self.dealloc_calls()).cast_signed()
+        self.objects_allocated().wrapping_sub(self.objects_freed()).cast_signed()
     }
 
     /// Bytes allocated and not freed, as requested.
     #[must_use]
     pub fn live_bytes(&self) -> i64 {
-        self.alloc_bytes()
-            .wrapping_add(self.alloc_zeroed_bytes())
-            .wrapping_add(self.realloc_new_bytes())
-            .wrapping_sub(self.realloc_old_bytes())
-            .wrapping_sub(self.dealloc_bytes())
-            .cast_signed()
+        self.bytes_allocated().wrapping_sub(self.bytes_freed()).cast_signed()
     }
 
     /// By size class: objects allocated, freed.

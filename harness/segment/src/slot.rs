@@ -1,23 +1,35 @@
-//! One thread's counters. The owner counts with plain loads and stores; the overflow slot, which threads share when all slots are taken
-//! and which signal handlers use while their thread is busy counting, with atomic adds.
+//! One thread's counters. The owner counts with plain adds; the overflow slot, which threads share when all others are taken,
+//! with atomic ones.
 
 use core::sync::atomic::{
     AtomicI64, AtomicU64,
-    Ordering::{Relaxed, Release},
+    Ordering::{Relaxed, Release, SeqCst},
+    compiler_fence,
 };
 
 use crate::histogram::{BUCKETS, bucket_of};
 use crate::layout::{BATCH_BYTES, BATCH_OBJECTS, Operation, Slot, Sums};
 use crate::size_class::size_class_of;
 
+/// Whether [`add`] is one instruction, so that a signal handler on the same thread finds a counter before or after it, never within.
+/// Where it isn't, counting is guarded by [`Slot::busy`].
+pub const ADD_IS_ONE_INSTRUCTION: bool = cfg!(all(target_arch = "x86_64", not(miri)));
+
 /// Adds to a counter: one that only this thread writes (`SHARED` false), or one that others write too.
 #[inline(always)]
 fn add<const SHARED: bool>(counter: &AtomicU64, by: u64) {
     if SHARED {
         counter.fetch_add(by, Relaxed);
-    } else {
-        counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+        return;
     }
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: `counter` is valid and aligned for the add, and only this thread writes it: no `lock` is needed. For other threads, that read it,
+    // an aligned 8-byte store is atomic on x86-64, and stores are not reordered.
+    unsafe {
+        core::arch::asm!("add qword ptr [{}], {}", in(reg) counter.as_ptr(), in(reg) by, options(nostack));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
 /// The same for counters of frees, which a reader reads first: see [`crate::layout::Counters`].
@@ -25,48 +37,67 @@ fn add<const SHARED: bool>(counter: &AtomicU64, by: u64) {
 fn add_freed<const SHARED: bool>(counter: &AtomicU64, by: u64) {
     if SHARED {
         counter.fetch_add(by, Release);
+    } else if ADD_IS_ONE_INSTRUCTION {
+        add::<false>(counter, by);
     } else {
         counter.store(counter.load(Relaxed).wrapping_add(by), Release);
     }
 }
 
 impl Slot {
-    /// Counts an allocation of `bytes` that succeeded. `SHARED` is true for the overflow slot only.
+    /// Counts an allocation of `bytes` that succeeded. `SHARED` is true for the overflow slot only. `sums` is called only when the
+    /// sums are needed, once in many calls.
     #[inline(always)]
-    pub fn count_alloc<const SHARED: bool>(&self, sums: &Sums, zeroed: bool, bytes: u64) {
+    pub fn count_alloc<'s, const SHARED: bool>(&self, sums: impl Fn() -> &'s Sums, zeroed: bool, bytes: u64) {
         let counters = &self.counters;
-        let (calls, sum) = if zeroed {
-            (&counters.alloc_zeroed_calls, &counters.alloc_zeroed_bytes)
-        } else {
-            (&counters.alloc_calls, &counters.alloc_bytes)
-        };
-        add::<SHARED>(calls, 1);
-        add::<SHARED>(sum, bytes);
+        add::<SHARED>(&counters.objects_allocated, 1);
+        add::<SHARED>(&counters.bytes_allocated, bytes);
         add::<SHARED>(&counters.class_allocated[size_class_of(bytes)], 1);
-        self.change_live::<SHARED>(sums, 1, bytes as i64);
+        if zeroed {
+            add::<SHARED>(&counters.alloc_zeroed_calls, 1);
+            add::<SHARED>(&counters.alloc_zeroed_bytes, bytes);
+        }
+        if SHARED {
+            sums().add(1, bytes as i64, 1, bytes as i64);
+        } else if self.objects() > self.high_objects.load(Relaxed) || self.bytes() > self.high_bytes.load(Relaxed) {
+            self.rise(sums);
+        }
     }
 
     /// Counts the end of an object of `bytes`. Call it before the memory is given back: a thread that then gets the same memory counts
     /// its allocation later, so what is live is never overstated.
     #[inline(always)]
-    pub fn count_dealloc<const SHARED: bool>(&self, sums: &Sums, bytes: u64) {
+    pub fn count_dealloc<'s, const SHARED: bool>(&self, sums: impl Fn() -> &'s Sums, bytes: u64) {
         let counters = &self.counters;
-        add_freed::<SHARED>(&counters.dealloc_calls, 1);
-        add_freed::<SHARED>(&counters.dealloc_bytes, bytes);
+        add_freed::<SHARED>(&counters.objects_freed, 1);
+        add_freed::<SHARED>(&counters.bytes_freed, bytes);
         add_freed::<SHARED>(&counters.class_freed[size_class_of(bytes)], 1);
-        self.change_live::<SHARED>(sums, -1, -(bytes as i64));
+        if SHARED {
+            sums().add(-1, -(bytes as i64), 0, 0);
+        } else {
+            self.fall(sums);
+        }
     }
 
     /// Counts a reallocation from `old` to `new` bytes that succeeded.
     #[inline(always)]
-    pub fn count_realloc<const SHARED: bool>(&self, sums: &Sums, old: u64, new: u64) {
+    pub fn count_realloc<'s, const SHARED: bool>(&self, sums: impl Fn() -> &'s Sums, old: u64, new: u64) {
         let counters = &self.counters;
         add::<SHARED>(&counters.realloc_calls, 1);
         add::<SHARED>(&counters.realloc_new_bytes, new);
+        add::<SHARED>(&counters.bytes_allocated, new);
         add::<SHARED>(&counters.class_allocated[size_class_of(new)], 1);
         add_freed::<SHARED>(&counters.realloc_old_bytes, old);
+        add_freed::<SHARED>(&counters.bytes_freed, old);
         add_freed::<SHARED>(&counters.class_freed[size_class_of(old)], 1);
-        self.change_live::<SHARED>(sums, 0, new as i64 - old as i64);
+        if SHARED {
+            let change = new as i64 - old as i64;
+            sums().add(0, change, 0, change.max(0));
+        } else if self.bytes() > self.high_bytes.load(Relaxed) {
+            self.rise(sums);
+        } else {
+            self.fall(sums);
+        }
     }
 
     /// Counts a call that the allocator refused.
@@ -76,7 +107,7 @@ impl Slot {
     }
 
     /// Files a call of `ticks` that stands for `weight` calls.
-    #[inline]
+    #[inline(always)]
     pub fn record<const SHARED: bool>(&self, operation: Operation, ticks: u64, interrupted: bool, weight: u64) {
         let bucket = bucket_of(ticks);
         if interrupted {
@@ -88,20 +119,19 @@ impl Slot {
         }
     }
 
-    /// Whether this call is one of the sampled ones. The intervals are drawn evenly from 1 to 2·`period` − 1, so that on average one call
-    /// in `period` is taken, and no rhythm of the program can hide between the samples.
+    /// Whether this call is one of the sampled ones. If it is, call [`Self::draw_countdown`] for the next.
     #[inline(always)]
-    pub fn take_sample(&self, period: u64) -> bool {
-        let left = self.countdown.load(Relaxed);
-        if left > 1 {
-            self.countdown.store(left - 1, Relaxed);
-            return false;
-        }
-        self.draw_countdown(period)
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        let left = self.countdown.load(Relaxed).wrapping_sub(1);
+        self.countdown.store(left, Relaxed);
+        left.cast_signed() <= 0
     }
 
+    /// Draws how many calls from now the next sample is taken: evenly from 1 to 2·`period` − 1, so that on average it is one call in
+    /// `period`, and no rhythm of the program can hide between the samples.
     #[cold]
-    fn draw_countdown(&self, period: u64) -> bool {
+    pub fn draw_countdown(&self, period: u64) {
         // xorshift64*: three shifts are enough for intervals. The address seeds it, so that threads differ.
         let mut x = self.random.load(Relaxed);
         if x == 0 {
@@ -112,72 +142,113 @@ impl Slot {
         x ^= x >> 27;
         self.random.store(x, Relaxed);
         let draw = x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-        let span = (2 * period).saturating_sub(1).clamp(1, u64::from(u32::MAX));
+        let span = period.saturating_mul(2).saturating_sub(1).clamp(1, u64::from(u32::MAX));
         self.countdown.store(1 + ((draw * span) >> 32), Relaxed);
-        true
     }
 
+    /// Objects this slot's owners allocated and did not free; negative if they free what others allocate.
     #[inline(always)]
-    fn change_live<const SHARED: bool>(&self, sums: &Sums, objects: i64, bytes: i64) {
-        if SHARED {
-            sums.add(objects, bytes, objects, bytes);
-            return;
+    fn objects(&self) -> i64 {
+        let counters = &self.counters;
+        counters.objects_allocated.load(Relaxed).wrapping_sub(counters.objects_freed.load(Relaxed)).cast_signed()
+    }
+
+    /// The same in bytes.
+    #[inline(always)]
+    fn bytes(&self) -> i64 {
+        let counters = &self.counters;
+        counters.bytes_allocated.load(Relaxed).wrapping_sub(counters.bytes_freed.load(Relaxed)).cast_signed()
+    }
+
+    /// Notes a new highest point, and tells the others when it is a batch above what they know.
+    #[inline]
+    fn rise<'s>(&self, sums: impl Fn() -> &'s Sums) {
+        let mut far = false;
+        for (now, high, added, batch) in [
+            (self.objects(), &self.high_objects, &self.added_objects, BATCH_OBJECTS),
+            (self.bytes(), &self.high_bytes, &self.added_bytes, BATCH_BYTES),
+        ] {
+            if now > high.load(Relaxed) {
+                high.store(now, Relaxed);
+                far |= now.wrapping_sub(added.load(Relaxed)) >= batch;
+            }
         }
-        let objects = change(&self.delta_objects, &self.delta_objects_peak, objects);
-        let bytes = change(&self.delta_bytes, &self.delta_bytes_peak, bytes);
-        // One comparison each for "−BATCH ≤ delta < BATCH".
-        if ((objects + BATCH_OBJECTS) as u64 >= 2 * BATCH_OBJECTS as u64)
-            | ((bytes + BATCH_BYTES) as u64 >= 2 * BATCH_BYTES as u64)
-        {
-            self.flush(sums);
+        if far {
+            self.flush(sums());
         }
     }
 
-    /// Adds what this thread holds back to the shared sums.
+    /// Tells the others when this slot is a batch below what they know.
+    #[inline(always)]
+    fn fall<'s>(&self, sums: impl Fn() -> &'s Sums) {
+        if self.objects().wrapping_add(BATCH_OBJECTS) <= self.added_objects.load(Relaxed)
+            || self.bytes().wrapping_add(BATCH_BYTES) <= self.added_bytes.load(Relaxed)
+        {
+            self.flush(sums());
+        }
+    }
+
+    /// Adds what this slot holds back to the shared sums.
     #[cold]
     pub fn flush(&self, sums: &Sums) {
-        sums.add(
-            self.delta_objects.load(Relaxed),
-            self.delta_bytes.load(Relaxed),
-            self.delta_objects_peak.load(Relaxed),
-            self.delta_bytes_peak.load(Relaxed),
-        );
-        for delta in [&self.delta_objects, &self.delta_bytes, &self.delta_objects_peak, &self.delta_bytes_peak] {
-            delta.store(0, Relaxed);
+        // A signal handler that comes here while its thread is here already leaves it to the thread.
+        if self.is_busy() && ADD_IS_ONE_INSTRUCTION {
+            return;
         }
+        self.guarded(|| {
+            let (objects, bytes) = (self.objects(), self.bytes());
+            let (added_objects, added_bytes) = (self.added_objects.load(Relaxed), self.added_bytes.load(Relaxed));
+            sums.add(
+                objects.wrapping_sub(added_objects),
+                bytes.wrapping_sub(added_bytes),
+                self.high_objects.load(Relaxed).wrapping_sub(added_objects),
+                self.high_bytes.load(Relaxed).wrapping_sub(added_bytes),
+            );
+            self.added_objects.store(objects, Relaxed);
+            self.added_bytes.store(bytes, Relaxed);
+            self.high_objects.store(objects, Relaxed);
+            self.high_bytes.store(bytes, Relaxed);
+        });
     }
 
-    /// Marks the owner as between two stores, or not. The caller keeps its stores between the two with compiler fences.
+    /// Runs `stores`, which belong together, so that a signal handler on this thread can see by [`Self::is_busy`] that it must keep out.
     #[inline(always)]
-    pub fn set_busy(&self, busy: bool) {
-        self.busy.store(u64::from(busy), Relaxed);
+    pub fn guarded(&self, stores: impl FnOnce()) {
+        let before = self.busy.load(Relaxed);
+        self.busy.store(1, Relaxed);
+        // The fences cost no instruction. They keep the stores between the two of the mark, which is all that a handler needs.
+        compiler_fence(SeqCst);
+        stores();
+        compiler_fence(SeqCst);
+        self.busy.store(before, Relaxed);
     }
 
-    /// Whether the owner was interrupted between two stores, so that this caller is a signal handler.
+    /// Whether the owner was interrupted between stores that belong together, so that this caller is a signal handler.
     #[inline(always)]
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.busy.load(Relaxed) != 0
     }
-}
 
-#[inline(always)]
-fn change(delta: &AtomicI64, peak: &AtomicI64, by: i64) -> i64 {
-    let now = delta.load(Relaxed).wrapping_add(by);
-    delta.store(now, Relaxed);
-    if by > 0 && now > peak.load(Relaxed) {
-        peak.store(now, Relaxed);
+    /// For a slot that changes hands: whatever interrupted its last owner is over.
+    pub(crate) fn clear_busy(&self) {
+        self.busy.store(0, Relaxed);
     }
-    now
 }
 
 impl Sums {
-    /// Adds a thread's changes, and the highest points it reached on the way.
+    /// Adds a slot's changes, and the highest points it reached on the way.
     fn add(&self, objects: i64, bytes: i64, objects_peak: i64, bytes_peak: i64) {
-        let before = self.objects.fetch_add(objects, Relaxed);
-        self.peak_objects.fetch_max(before.wrapping_add(objects_peak), Relaxed);
-        let before = self.bytes.fetch_add(bytes, Relaxed);
-        self.peak_bytes.fetch_max(before.wrapping_add(bytes_peak), Relaxed);
+        let raise = |sum: &AtomicI64, peak: &AtomicI64, by: i64, highest: i64| {
+            let before = sum.fetch_add(by, Relaxed);
+            let highest = before.wrapping_add(highest);
+            // A look first: most of the time the peak is higher, and its cache line stays shared.
+            if highest > peak.load(Relaxed) {
+                peak.fetch_max(highest, Relaxed);
+            }
+        };
+        raise(&self.objects, &self.peak_objects, objects, objects_peak);
+        raise(&self.bytes, &self.peak_bytes, bytes, bytes_peak);
     }
 
     /// Starts the peaks anew from what is live now.

@@ -8,8 +8,8 @@ use core::sync::atomic::{
 
 use crate::clock::{Anchor, ClockKind};
 use crate::layout::{
-    self, Counters, Gauge, Header, LayoutError, MAX_PHASES, OWNERS_OFFSET, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE,
-    Slot, Sums,
+    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, MAX_PHASES, OWNERS_OFFSET, PHASE_STRIDE, PhaseRecord,
+    SLOT_STRIDE, Slot, Sums,
 };
 use crate::owners;
 
@@ -32,8 +32,8 @@ pub struct Attachment {
     pub pid: u32,
     /// What its ticks are.
     pub clock: ClockKind,
-    /// 0 unknown, 1 interrupted calls are told apart, else a reason why not: the writer's and the report's business, opaque here.
-    pub interrupted_split: u64,
+    /// Whether interrupted calls are told apart.
+    pub interrupted_split: InterruptedSplit,
 }
 
 impl Writer {
@@ -88,7 +88,7 @@ impl Writer {
             return false;
         }
         header.clock.store(with.clock as u64, Relaxed);
-        header.interrupted_split.store(with.interrupted_split, Relaxed);
+        header.interrupted_split.store(with.interrupted_split as u64, Relaxed);
         header.attached_at.set(Anchor::now(with.clock));
         true
     }
@@ -129,7 +129,7 @@ impl Writer {
     /// Gives back the slot that [`Self::claim`] gave this thread. It keeps its counts; the next owner goes on from them.
     pub fn retire(&self, slot: &'static Slot) {
         slot.flush(self.sums());
-        slot.set_busy(false);
+        slot.clear_busy();
         let index = (core::ptr::from_ref(slot).addr() - self.slot_at(0) as *const Slot as usize) / SLOT_STRIDE;
         owners::retire(&self.owners()[index]);
     }

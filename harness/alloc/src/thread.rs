@@ -1,0 +1,100 @@
+//! This thread's slot: found by one thread-local load, claimed at the first call, given back at the thread's exit.
+
+use std::cell::Cell;
+use std::ptr::null;
+use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
+
+use heapgate_segment::layout::Slot;
+use heapgate_segment::slot::ADD_IS_ONE_INSTRUCTION;
+
+use crate::attach;
+
+/// Where a thread stands with regard to slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has not asked for a slot yet.
+    New,
+    /// It is asking: a signal handler that interrupts it must not ask too.
+    Claiming,
+    /// It has one.
+    Owner,
+    /// There was none left, or it has given its own back: it shares the overflow slot.
+    Sharing,
+}
+
+thread_local! {
+    // Both without destructor and with constant initial value: an access is a load, at any time in a thread's life.
+    static SLOT: Cell<*const Slot> = const { Cell::new(null()) };
+    static STANDING: Cell<Standing> = const { Cell::new(Standing::New) };
+}
+
+/// This thread's own slot, if it has one already.
+#[inline(always)]
+pub(crate) fn current() -> Option<&'static Slot> {
+    // SAFETY: SLOT is null or what `Writer::claim` returned to this thread, a reference for the process's life.
+    unsafe { SLOT.get().as_ref() }
+}
+
+/// Counts: in this thread's slot by `own`, or in the shared one by `shared` if the thread has none. A signal handler that interrupted
+/// its own thread's counting counts in the same slot where an add is one instruction, else in the shared one.
+#[inline(always)]
+pub(crate) fn with_slot(own: impl Fn(&'static Slot), shared: impl Fn(&'static Slot)) {
+    match current() {
+        Some(slot) if ADD_IS_ONE_INSTRUCTION => own(slot),
+        Some(slot) if slot.is_busy() => without_slot(shared),
+        Some(slot) => slot.guarded(|| own(slot)),
+        None => first_call(own, shared),
+    }
+}
+
+#[cold]
+fn without_slot(shared: impl Fn(&'static Slot)) {
+    if let Some(state) = attach::state() {
+        shared(state.writer.overflow());
+    }
+}
+
+#[cold]
+fn first_call(own: impl Fn(&'static Slot), shared: impl Fn(&'static Slot)) {
+    if STANDING.get() == Standing::New {
+        STANDING.set(Standing::Claiming);
+        compiler_fence(SeqCst);
+        if claim() {
+            STANDING.set(Standing::Owner);
+            compiler_fence(SeqCst);
+            return with_slot(own, shared);
+        }
+        STANDING.set(Standing::Sharing);
+    }
+    without_slot(shared);
+}
+
+fn claim() -> bool {
+    let Some(state) = attach::state() else { return false };
+    // SAFETY: gettid has no requirement.
+    let tid = unsafe { libc::gettid() };
+    let Some(slot) = state.writer.claim(u64::from(tid.unsigned_abs())) else { return false };
+    // SAFETY: the key was created at attachment and is never deleted; the value is only handed back to `at_exit`. A key below 32
+    // (it is made before `main`) has room in the thread's descriptor, so glibc allocates nothing here.
+    unsafe { libc::pthread_setspecific(state.exit_key, std::ptr::from_ref(slot).cast()) };
+    SLOT.set(slot);
+    true
+}
+
+/// Runs at a thread's exit, after the destructors of Rust's thread-locals: what other keys' destructors still allocate is
+/// counted in the overflow slot.
+pub(crate) unsafe extern "C" fn at_exit(_: *mut libc::c_void) {
+    let Some(slot) = current() else { return };
+    STANDING.set(Standing::Sharing);
+    SLOT.set(null());
+    compiler_fence(SeqCst);
+    if let Some(state) = attach::state() {
+        state.writer.retire(slot);
+    }
+}
+
+/// Forgets this thread's slot: in a forked child it is the parent's.
+pub(crate) fn disown() {
+    STANDING.set(Standing::Sharing);
+    SLOT.set(null());
+}
