@@ -44,7 +44,7 @@ pub struct ParamSpec {
 }
 
 /// One way of doing a workload, and how to set it up.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Variant {
     /// The workload it belongs to, for instance `tokenize`.
     pub workload: &'static str,
@@ -56,6 +56,8 @@ pub struct Variant {
     pub about: &'static str,
     /// The parameters it takes.
     pub params: &'static [ParamSpec],
+    /// The allocators it runs under where none is asked for: names as in [`crate::AllocatorSpec`].
+    pub default_allocators: &'static [&'static str],
     /// Sets it up: loads data and vocabularies.
     pub setup: fn(&Params) -> Result<Box<dyn Workload>, Error>,
 }

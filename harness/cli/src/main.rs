@@ -1,2 +1,28 @@
-//! heapgate.
-fn main() {}
+//! heapgate: memory telemetry and regression gates for Rust services that tokenize, decode and embed text.
+
+mod args;
+mod build;
+mod fail;
+mod matrix;
+mod progress;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+
+/// The allocator under test in the children that run trials; in the supervisor itself, inert over jemalloc.
+#[global_allocator]
+static ALLOCATOR: heapgate_bench::Allocator = heapgate_bench::allocator();
+
+fn main() -> ExitCode {
+    match Cli::parse().execute() {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("heapgate: {:#}", failure.error);
+            ExitCode::from(failure.code)
+        }
+    }
+}

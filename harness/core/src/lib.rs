@@ -1,6 +1,21 @@
 //! heapgate-core: the engine. It plans and runs trials, samples them from outside, keeps the catalogue of metrics, and turns
 //! measurements into a report, a comparison with a baseline, a verdict, and its pictures. No unsafe code outside `sys`.
 
+pub mod baseline;
+pub mod config;
+pub mod document;
+pub mod exit;
+pub mod files;
+pub mod fingerprint;
+pub mod gate;
+mod hash;
+pub mod machine;
 pub mod metric;
+pub mod plan;
+pub mod render;
 pub mod report;
+pub mod sampler;
+pub mod schema;
 pub mod stats;
+pub mod supervisor;
+mod sys;

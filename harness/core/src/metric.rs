@@ -2,6 +2,7 @@
 //!
 //! To add a metric, add one entry to the table below.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -47,7 +48,7 @@ pub enum Kind {
 }
 
 /// When a value is a regression. `None` in both: reported, never gated.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, JsonSchema)]
 pub struct Limits {
     /// Largest allowed change for the worse against the baseline, as a fraction: 0.15 is 15 %.
     pub soft: Option<f64>,
@@ -178,6 +179,12 @@ catalogue! {
         "99.9th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.999) }
     StallMax { "stall_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_max_ns",
         "Longest uninterrupted allocator call.", |t| stall(t, 1.0) }
+}
+
+/// Every metric that `trial` measured: what belongs in [`Trial::metrics`].
+#[must_use]
+pub fn read_all(trial: &Trial) -> BTreeMap<MetricId, f64> {
+    ALL.iter().filter_map(|&id| Some((id, (id.metric().read)(trial)?))).collect()
 }
 
 /// The trial's phase of `kind`, if it ended.

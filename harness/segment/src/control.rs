@@ -17,6 +17,9 @@ impl<'a> Control<'a> {
     ///
     /// # Errors
     /// Says why they are not a segment.
+    ///
+    /// # Panics
+    /// If the words are not at a multiple of 128 bytes, as a mapping's are.
     pub fn new(words: &'a [AtomicU64]) -> Result<Self, LayoutError> {
         layout::check(words)?;
         // SAFETY: `check` found at least a header's bytes; `words` is aligned to 8 and the header's wider alignment is asserted; all
@@ -29,7 +32,9 @@ impl<'a> Control<'a> {
 
     /// Changes how much is recorded.
     pub fn set_level(self, level: Level) {
-        if level == Level::Off && self.0.pid.load(Relaxed) != 0 {
+        // Off until now counts too: what was allocated meanwhile is not known, but its end will be counted.
+        let before = Level::from_word(self.0.level.load(Relaxed));
+        if (level == Level::Off || before == Level::Off) && self.0.pid.load(Relaxed) != 0 {
             self.0.was_off.store(1, Relaxed);
         }
         self.0.level.store(level as u64, Relaxed);

@@ -36,6 +36,13 @@ mod loom_tests {
         counter.store(counter.load(Relaxed) + 1, Relaxed);
     }
 
+    /// All ways to run that need no more than three preemptions: with three threads, those without a bound take minutes.
+    fn few_preemptions(model: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(model);
+    }
+
     #[test]
     fn a_reused_slot_goes_on_counting_where_its_last_owner_stopped() {
         loom::model(|| {
@@ -65,7 +72,7 @@ mod loom_tests {
 
     #[test]
     fn two_threads_never_own_one_slot() {
-        loom::model(|| {
+        few_preemptions(|| {
             let shared = Arc::new(([AtomicU64::new(0), AtomicU64::new(0)], [AtomicU64::new(0), AtomicU64::new(0)]));
             let threads: Vec<_> = (1..=3)
                 .map(|tid| {
@@ -83,6 +90,47 @@ mod loom_tests {
             for thread in threads {
                 thread.join().unwrap();
             }
+        });
+    }
+
+    /// The reading order of `layout::Counters`, on two slots of one count each: one thread allocates in a slot that nobody had used, and
+    /// hands the object to another, which frees it and counts that in a slot of its own.
+    #[test]
+    fn a_reader_that_sees_a_free_finds_its_allocation() {
+        #[derive(Default)]
+        struct Shared {
+            slots_used: AtomicU64,
+            allocated: [AtomicU64; 2],
+            freed: [AtomicU64; 2],
+            handed_over: AtomicU64,
+        }
+        let sum = |counters: &[AtomicU64; 2], used: u64| -> u64 {
+            counters[..used as usize].iter().map(|counter| counter.load(Acquire)).sum()
+        };
+        loom::model(move || {
+            let shared = Arc::new(Shared::default());
+            shared.slots_used.store(1, Relaxed);
+            let allocating = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    shared.slots_used.fetch_max(2, Release);
+                    count(&shared.allocated[1]);
+                    shared.handed_over.store(1, Release);
+                })
+            };
+            let freeing = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    if shared.handed_over.load(Acquire) == 1 {
+                        shared.freed[0].store(shared.freed[0].load(Relaxed) + 1, Release);
+                    }
+                })
+            };
+            let freed = sum(&shared.freed, shared.slots_used.load(Acquire));
+            let allocated = sum(&shared.allocated, shared.slots_used.load(Acquire));
+            assert!(freed <= allocated, "{freed} freed of {allocated} allocated");
+            allocating.join().unwrap();
+            freeing.join().unwrap();
         });
     }
 }

@@ -96,11 +96,12 @@ impl<'a> Reader<'a> {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         let first = layout::slots_offset(self.slots) + offset_of!(Slot, counters);
-        let starts: Vec<usize> =
-            (0..self.slots_used()).chain([self.slots]).map(|slot| first + slot * SLOT_STRIDE).collect();
-        // Words outside, slots inside: see `Counters`.
+        // Words outside, slots inside: see `Counters`. The slots are counted anew for each word: an object whose free was seen may come
+        // from a slot that nobody had used when the reading began.
         for (word, total) in totals.0.iter_mut().enumerate() {
-            *total = starts.iter().map(|start| self.word(start + word * 8)).fold(0, u64::wrapping_add);
+            let slots = (0..self.slots_used()).chain([self.slots]);
+            *total =
+                slots.map(|slot| self.word(first + slot * SLOT_STRIDE + word * 8)).fold(0, u64::wrapping_add);
         }
         totals
     }
@@ -114,20 +115,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Highest points of live objects and bytes since the present phase began (or the process, where there are no phases), and by how
-    /// much each may be wrong.
+    /// much each may be wrong; of a process that is running, not holding still, by a batch more.
     #[must_use]
     pub fn peaks(&self) -> Peaks {
         let sums = offset_of!(Header, sums);
         let slot = |index: usize, field: usize| {
             self.word(layout::slots_offset(self.slots) + index * SLOT_STRIDE + field).cast_signed()
         };
-        // What the slot that went highest had beyond what it had added, on top of what all have added.
-        let highest = |sum: usize, peak: usize, high: usize, added: usize| {
+        // What the slot that went highest had beyond what it had added, on top of what all have added. What is beyond a batch is on its
+        // way to the sum at this instant, and must not be counted on both sides.
+        let highest = |sum: usize, peak: usize, high: usize, added: usize, batch: i64| {
+            let sum = self.word(sums + sum).cast_signed();
             let beyond = (0..self.slots_used())
-                .map(|index| slot(index, high).wrapping_sub(slot(index, added)))
+                .map(|index| slot(index, high).wrapping_sub(slot(index, added)).clamp(0, batch))
                 .max()
                 .unwrap_or(0);
-            self.word(sums + peak).cast_signed().max(self.word(sums + sum).cast_signed().wrapping_add(beyond))
+            self.word(sums + peak).cast_signed().max(sum.wrapping_add(beyond))
         };
         Peaks {
             objects: highest(
@@ -135,20 +138,27 @@ impl<'a> Reader<'a> {
                 offset_of!(Sums, peak_objects),
                 offset_of!(Slot, high_objects),
                 offset_of!(Slot, added_objects),
+                BATCH_OBJECTS,
             ),
             bytes: highest(
                 offset_of!(Sums, bytes),
                 offset_of!(Sums, peak_bytes),
                 offset_of!(Slot, high_bytes),
                 offset_of!(Slot, added_bytes),
+                BATCH_BYTES,
             ),
             ..self.peak_errors()
         }
     }
 
-    /// One thread alone is exact; each of several may hold back a batch.
+    /// One thread alone is exact; each of several may hold back a batch. Those without a slot hold nothing back, but what they add meets
+    /// what others do hold back, so together they count as one more.
     fn peak_errors(&self) -> Peaks {
-        let threads = if self.threads().0 <= 1 { 0 } else { self.slots_used() as u64 };
+        let threads = match self.threads() {
+            (0..=1, 0) => 0,
+            (_, 0) => self.slots_used() as u64,
+            _ => self.slots_used() as u64 + 1,
+        };
         Peaks {
             objects: 0,
             bytes: 0,
@@ -203,8 +213,11 @@ impl<'a> Reader<'a> {
     /// Ticks per second, from the anchors that the writer left, or else from `now`, an anchor of the same machine.
     #[must_use]
     pub fn ticks_per_second(&self, now: Option<Anchor>) -> Option<f64> {
-        if self.clock() == ClockKind::Monotonic {
-            return Some(1e9);
+        match self.clock() {
+            ClockKind::Monotonic => return Some(1e9),
+            // No process has attached, so there is no first anchor.
+            ClockKind::Unknown => return None,
+            ClockKind::Tsc | ClockKind::VirtualCounter => {}
         }
         let first = self.attached_at();
         let last = self.phases().iter().map(|phase| phase.end_at.unwrap_or(phase.begin_at)).next_back();

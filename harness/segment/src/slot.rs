@@ -240,11 +240,12 @@ impl Sums {
     /// Adds a slot's changes, and the highest points it reached on the way.
     fn add(&self, objects: i64, bytes: i64, objects_peak: i64, bytes_peak: i64) {
         let raise = |sum: &AtomicI64, peak: &AtomicI64, by: i64, highest: i64| {
-            let before = sum.fetch_add(by, Relaxed);
+            // SeqCst here and at the look: see `restart`.
+            let before = sum.fetch_add(by, SeqCst);
             let highest = before.wrapping_add(highest);
             // A look first: most of the time the peak is higher, and its cache line stays shared.
-            if highest > peak.load(Relaxed) {
-                peak.fetch_max(highest, Relaxed);
+            if highest > peak.load(SeqCst) {
+                peak.fetch_max(highest, SeqCst);
             }
         };
         raise(&self.objects, &self.peak_objects, objects, objects_peak);
@@ -253,9 +254,69 @@ impl Sums {
 
     /// Starts the peaks anew from what is live now.
     pub(crate) fn reset_peaks(&self) {
-        self.peak_objects.store(self.objects.load(Relaxed), Relaxed);
-        self.peak_bytes.store(self.bytes.load(Relaxed), Relaxed);
+        restart(&self.peak_objects, &self.objects);
+        restart(&self.peak_bytes, &self.bytes);
     }
 }
 
+/// Lowers a peak to what is live. A thread that adds between our load and our swap may find the old peak high enough, or have the one it
+/// raised wiped out by the swap. So what is live is looked at once more after it. In the single order of the SeqCst operations either our
+/// second load follows that thread's add, or its look at the peak follows our swap. (On x86-64 none of them costs more than Relaxed.)
+fn restart(peak: &AtomicI64, live: &AtomicI64) {
+    peak.swap(live.load(Relaxed), SeqCst);
+    peak.fetch_max(live.load(SeqCst), SeqCst);
+}
+
 const _: () = assert!(BUCKETS.is_multiple_of(2), "two interrupted counts share a word");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn a_peak_that_starts_anew_is_never_below_what_is_live() {
+        let sums = Sums::default();
+        let rounds = if cfg!(miri) { 20 } else { 20_000 };
+        let barrier = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..rounds {
+                    barrier.wait();
+                    // Up in one round and down in the next, so that the old peak is high enough now and again.
+                    let up = if round % 2 == 0 { 1 } else { -1 };
+                    sums.add(up, up << 30, up.max(0), (up << 30).max(0));
+                    barrier.wait();
+                }
+            });
+            for _ in 0..rounds {
+                barrier.wait();
+                sums.reset_peaks();
+                barrier.wait();
+                assert!(sums.peak_objects.load(Relaxed) >= sums.objects.load(Relaxed));
+                assert!(sums.peak_bytes.load(Relaxed) >= sums.bytes.load(Relaxed));
+            }
+        });
+    }
+
+    #[test]
+    fn a_slot_at_the_ends_of_its_numbers_does_not_overflow() {
+        // Others may write the segment, and an allocator must not panic.
+        // SAFETY: a Slot is made of atomic integers, for which zero is valid.
+        let slot: Box<Slot> = unsafe { Box::new_zeroed().assume_init() };
+        let sums = Sums::default();
+        for extreme in [i64::MIN, i64::MAX] {
+            for word in [&slot.added_objects, &slot.added_bytes, &slot.high_objects, &slot.high_bytes, &sums.objects] {
+                word.store(extreme, Relaxed);
+            }
+            slot.counters.objects_allocated.store(extreme.cast_unsigned(), Relaxed);
+            slot.countdown.store(extreme.cast_unsigned(), Relaxed);
+            slot.count_alloc::<false>(|| &sums, true, 1);
+            slot.count_realloc::<false>(|| &sums, 1, i64::MAX as u64);
+            slot.count_dealloc::<false>(|| &sums, i64::MAX as u64);
+            slot.count_alloc::<true>(|| &sums, false, i64::MAX as u64);
+            slot.count_dealloc::<true>(|| &sums, i64::MAX as u64);
+            let _ = slot.is_sampled();
+        }
+    }
+}

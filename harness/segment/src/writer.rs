@@ -87,9 +87,10 @@ impl Writer {
         if header.pid.compare_exchange(0, u64::from(with.pid), AcqRel, Relaxed).is_err() {
             return false;
         }
-        header.clock.store(with.clock as u64, Relaxed);
         header.interrupted_split.store(with.interrupted_split as u64, Relaxed);
         header.attached_at.set(Anchor::now(with.clock));
+        // Last, and Release: a reader that knows the clock finds the whole anchor.
+        header.clock.store(with.clock as u64, Release);
         true
     }
 
@@ -130,7 +131,7 @@ impl Writer {
     pub fn retire(&self, slot: &'static Slot) {
         slot.flush(self.sums());
         slot.clear_busy();
-        let index = (core::ptr::from_ref(slot).addr() - self.slot_at(0) as *const Slot as usize) / SLOT_STRIDE;
+        let index = (core::ptr::from_ref(slot).addr() - core::ptr::from_ref(self.slot_at(0)).addr()) / SLOT_STRIDE;
         owners::retire(&self.owners()[index]);
     }
 
@@ -174,12 +175,14 @@ impl Writer {
 
     /// Sums all slots into `into`.
     fn snapshot(&self, into: &Counters) {
-        let used = self.header().slots_used.load(Acquire) as usize;
-        let slots = (0..used.min(self.slots)).chain([self.slots]);
-        let slots = slots.map(|index| self.slot_at(index).counters.words());
-        // Words outside, slots inside: all that counts frees, in every slot, is read before all that counts allocations.
+        let header = self.header();
+        // Words outside, slots inside: all that counts frees, in every slot, is read before all that counts allocations. The slots are
+        // counted anew for each word: an object whose free was seen may come from a slot that nobody had used when the reading began.
         for (word, sum) in into.words().iter().enumerate() {
-            sum.store(slots.clone().map(|words| words[word].load(Acquire)).fold(0, u64::wrapping_add), Relaxed);
+            let used = header.slots_used.load(Acquire) as usize;
+            let slots = (0..used.min(self.slots)).chain([self.slots]);
+            let words = slots.map(|index| self.slot_at(index).counters.words()[word].load(Acquire));
+            sum.store(words.fold(0, u64::wrapping_add), Relaxed);
         }
     }
 
@@ -190,7 +193,7 @@ impl Writer {
             return;
         }
         // Release: what was written before is there for whoever sees the new number.
-        let turn = header.held.fetch_add(1, Release) + 1;
+        let turn = header.held.fetch_add(1, Release).wrapping_add(1);
         crate::map::wake(&header.held);
         loop {
             let released = header.released.load(Acquire);

@@ -3,6 +3,14 @@
 //! `model` is the schema (version [`SCHEMA_VERSION`]), `file` reads and writes it whole or not at all. The supervisor fills
 //! it in; baselines, the gate and the renderers take it as given.
 
+mod cells;
+mod check;
+pub mod file;
 mod model;
+#[doc(hidden)]
+pub mod testing;
 
+pub use cells::CellTrials;
+pub use check::{Fault, LARGEST_COUNT, check, check_trial};
+pub(crate) use check::{finite, histogram as check_histogram, measured};
 pub use model::*;

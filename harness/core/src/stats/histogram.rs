@@ -7,7 +7,13 @@ use crate::report::ByOperation;
 /// All operations in one histogram, sorted by bucket.
 #[must_use]
 pub fn merged(by_operation: &ByOperation) -> Vec<(u32, u64)> {
-    let mut all: Vec<(u32, u64)> = by_operation.all().concat();
+    total(by_operation.all())
+}
+
+/// The sum of several histograms, sorted by bucket.
+#[must_use]
+pub fn total<'a>(histograms: impl IntoIterator<Item = &'a [(u32, u64)]>) -> Vec<(u32, u64)> {
+    let mut all: Vec<(u32, u64)> = histograms.into_iter().flatten().copied().collect();
     all.sort_unstable_by_key(|b| b.0);
     all.dedup_by(|next, kept| {
         let same = next.0 == kept.0;

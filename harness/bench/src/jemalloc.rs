@@ -1,0 +1,59 @@
+//! jemalloc's own figures, and asking it to give memory back.
+
+use std::ffi::{CStr, CString};
+use std::io;
+
+use heapgate_alloc::segment::layout::Gauge;
+use tikv_jemalloc_ctl::{epoch, stats};
+
+/// jemalloc's number for "all arenas" in `arena.<i>` names (`MALLCTL_ARENAS_ALL`).
+const ALL_ARENAS: usize = 4096;
+
+/// What jemalloc says of itself now, bytes. Allocates nothing.
+///
+/// # Errors
+/// If it was built without statistics.
+pub(crate) fn gauges() -> io::Result<[(Gauge, u64); 6]> {
+    read().map_err(|error| io::Error::other(error.to_string()))
+}
+
+fn read() -> Result<[(Gauge, u64); 6], tikv_jemalloc_ctl::Error> {
+    // The figures are those of the last epoch.
+    epoch::advance()?;
+    let value = |bytes: usize| bytes as u64;
+    Ok([
+        (Gauge::JemallocAllocated, value(stats::allocated::read()?)),
+        (Gauge::JemallocActive, value(stats::active::read()?)),
+        (Gauge::JemallocResident, value(stats::resident::read()?)),
+        (Gauge::JemallocMapped, value(stats::mapped::read()?)),
+        (Gauge::JemallocRetained, value(stats::retained::read()?)),
+        (Gauge::JemallocMetadata, value(stats::metadata::read()?)),
+    ])
+}
+
+/// Gives all unused dirty pages back to the kernel.
+///
+/// # Errors
+/// What jemalloc said.
+pub(crate) fn purge() -> io::Result<()> {
+    call(c"thread.tcache.flush")?;
+    call(&CString::new(format!("arena.{ALL_ARENAS}.purge"))?)
+}
+
+/// Calls a control that has no value.
+fn call(name: &CStr) -> io::Result<()> {
+    use std::ptr::null_mut;
+    // SAFETY: `name` is a C string; null for input and output is what a control without value takes, and others refuse.
+    match unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), null_mut(), null_mut(), null_mut(), 0) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Whether this build of jemalloc has the option `name`.
+#[cfg(test)]
+pub(crate) fn has_option(name: &str) -> bool {
+    let mut mib = [0; 4];
+    let depth = format!("opt.{name}").matches('.').count() + 1;
+    tikv_jemalloc_ctl::raw::name_to_mib(format!("opt.{name}\0").as_bytes(), &mut mib[..depth]).is_ok()
+}

@@ -1,0 +1,166 @@
+//! One trial, inside the measured process: the phases, and nothing else.
+
+use std::io;
+
+use heapgate_alloc::segment::layout::Gauge;
+use heapgate_alloc::segment::writer::Phase;
+use heapgate_alloc::{Session, session};
+
+use crate::inject::Injection;
+use crate::workload::{Error, Params, Steps, Variant, Work, Workload};
+use crate::{allocator::Base, jemalloc, switch};
+
+/// The phases, as numbered in the segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum PhaseKind {
+    /// Loading of data and vocabularies.
+    Setup = 0,
+    /// Steps that are not measured.
+    Warmup = 1,
+    /// Steps that are measured.
+    Measure = 2,
+    /// Everything dropped and purged.
+    Drain = 3,
+}
+
+/// What a trial is to do.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// What to run.
+    pub variant: Variant,
+    /// With which parameters.
+    pub params: Params,
+    /// With how many steps, where not the workload's own number.
+    pub steps: Option<Steps>,
+    /// A regression to plant.
+    pub injection: Injection,
+}
+
+impl Trial {
+    /// Runs all phases in this process. Their figures go into the segment; without one, only the work is done.
+    ///
+    /// # Errors
+    /// If the workload can't be set up.
+    pub fn run(&self) -> Result<Work, Error> {
+        let phases = Phases { session: session(), base: switch::in_force() };
+        if let Some(session) = phases.session {
+            session.hold();
+        }
+        let mut workload = Ok(None);
+        phases.run(PhaseKind::Setup, || {
+            workload = (self.variant.setup)(&self.params).map(Some);
+            Work::default()
+        });
+        let Some(mut workload) = workload? else { unreachable!("set-up has run") };
+        let steps = self.steps.unwrap_or_else(|| workload.steps());
+        let mut run = |kind, count| phases.run(kind, || self.steps(&mut *workload, count, phases.base.has_region()));
+        run(PhaseKind::Warmup, steps.warmup);
+        let work = run(PhaseKind::Measure, steps.measure);
+        phases.run(PhaseKind::Drain, || {
+            drop(workload);
+            purge(phases.base);
+            Work::default()
+        });
+        Ok(work)
+    }
+
+    fn steps(&self, workload: &mut dyn Workload, count: u64, region: bool) -> Work {
+        let mut sum = Work::default();
+        let mut injector = self.injection.start();
+        for _ in 0..count {
+            let mut step = || {
+                let work = workload.step();
+                injector.after_step(work);
+                work
+            };
+            let work = if region { heapgate_region::scope(step) } else { step() };
+            sum.units += work.units;
+            // FNV-1a over the steps' checksums: their order counts.
+            sum.checksum = (sum.checksum ^ work.checksum).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+        sum
+    }
+}
+
+/// Gives back what the allocator kept, so that what is left resident is what it can't or won't give.
+fn purge(base: Base) {
+    if base.has_region() {
+        heapgate_region::purge();
+    }
+    let result = if base.has_jemalloc() {
+        jemalloc::purge()
+    } else {
+        trim_system();
+        Ok(())
+    };
+    if let Err(error) = result {
+        eprintln!("heapgate: jemalloc refused to purge: {error}");
+    }
+}
+
+fn trim_system() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim has no requirement.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+struct Phases {
+    session: Option<Session>,
+    base: Base,
+}
+
+impl Phases {
+    fn run(&self, kind: PhaseKind, body: impl FnOnce() -> Work) -> Work {
+        let Some(session) = self.session else { return body() };
+        let phase = session.begin_phase(kind as u64);
+        let work = body();
+        session.close_phase(&phase, work.units, work.checksum);
+        if let Err(error) = self.set_gauges(&phase) {
+            eprintln!("heapgate: no statistics from jemalloc: {error}");
+        }
+        phase.end();
+        // The last sample of the phase is taken while nothing moves.
+        session.hold();
+        work
+    }
+
+    fn set_gauges(&self, phase: &Phase) -> io::Result<()> {
+        if self.base.has_region() {
+            for (gauge, value) in region_gauges() {
+                phase.set_gauge(gauge, value);
+            }
+        }
+        if self.base.has_jemalloc() {
+            for (gauge, value) in jemalloc::gauges()? {
+                phase.set_gauge(gauge, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn region_gauges() -> [(Gauge, u64); 11] {
+    use heapgate_region::Status;
+    let (status, errno) = match heapgate_region::status() {
+        Status::Unused => (0, 0),
+        Status::Active { .. } => (1, 0),
+        Status::Unavailable { errno } => (2, errno),
+    };
+    let stats = heapgate_region::stats();
+    [
+        (Gauge::RegionStatus, status),
+        (Gauge::RegionErrno, u64::from(errno.unsigned_abs())),
+        (Gauge::RegionScopes, stats.scopes),
+        (Gauge::RegionBytes, stats.bytes),
+        (Gauge::RegionHighWaterBytes, stats.bytes_peak),
+        (Gauge::RegionTailWasteBytes, stats.tail_waste_bytes),
+        (Gauge::RegionChunksAcquired, stats.chunk_acquisitions),
+        (Gauge::RegionChunksReused, stats.chunk_reuses),
+        (Gauge::RegionChunksPeak, stats.chunks_in_use_peak),
+        (Gauge::RegionLargeFallbacks, stats.large_fallbacks),
+        (Gauge::RegionEscapedObjects, stats.escaped_objects),
+    ]
+}

@@ -1,0 +1,89 @@
+//! `heapgate gate`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use heapgate_core::baseline;
+use heapgate_core::config::Config;
+use heapgate_core::exit;
+use heapgate_core::files;
+use heapgate_core::gate::{Lookup, Verdict, judge};
+use heapgate_core::render;
+use heapgate_core::report::{Cell, Report};
+
+use super::{Global, print, selection::Selection};
+use crate::fail::Failure;
+
+/// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
+///
+/// Exact metrics (allocations, bytes, live objects) are compared on any machine; noisy ones (RSS, time) only with a baseline of the
+/// same machine class.
+#[derive(Debug, Args)]
+pub struct Gate {
+    #[command(flatten)]
+    selection: Selection,
+    /// Judge this report instead of running anything
+    #[arg(long, value_name = "FILE", conflicts_with = "workloads")]
+    report: Option<PathBuf>,
+    /// Folder of the baselines [default: baselines]
+    #[arg(long, value_name = "FOLDER")]
+    baselines: Option<PathBuf>,
+    /// Show every comparison, also what passed
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print the verdict as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Also write the verdict as Markdown, for a comment on a pull request
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+impl Gate {
+    pub fn execute(self, global: &Global) -> Result<u8, Failure> {
+        let mut config = global.config()?;
+        if let Some(folder) = &self.baselines {
+            config.baselines.clone_from(folder);
+        }
+        let (report, planned, interrupted) = match &self.report {
+            Some(path) => {
+                let report = Report::load(path)?;
+                let planned = report.cells().iter().map(|c| c.cell.clone()).collect();
+                (report, planned, false)
+            }
+            None => {
+                let session = self.selection.session(&config)?;
+                let planned: Vec<Cell> = session.plan.cells.iter().map(|p| p.cell.clone()).collect();
+                let ran = session.run()?;
+                (ran.report, planned, ran.interrupted)
+            }
+        };
+        let verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config);
+        if let Some(path) = &self.markdown {
+            files::atomic_write(path, render::markdown::render(&report, &verdict).as_bytes())?;
+        }
+        self.print(&report, &verdict, global)?;
+        Ok(if interrupted { exit::INTERRUPTED } else { exit::exit_code(&verdict, &report) })
+    }
+
+    fn print(&self, report: &Report, verdict: &Verdict, global: &Global) -> Result<(), Failure> {
+        if self.json {
+            print(&render::json::render(verdict)?)
+        } else {
+            print(&render::terminal::render(report, verdict, global.options(self.verbose)))
+        }
+    }
+}
+
+/// The baseline of each workload that was to be run.
+fn look_up(config: &Config, report: &Report, planned: &[Cell]) -> Vec<Lookup> {
+    let class = report.fingerprint.machine.class();
+    let mut workloads: Vec<&str> = planned.iter().map(|c| c.workload.as_str()).collect();
+    workloads.sort_unstable();
+    workloads.dedup();
+    let lookup = |workload: &str| Lookup {
+        workload: workload.to_owned(),
+        found: baseline::find(&config.baselines, &class, workload),
+    };
+    workloads.into_iter().map(lookup).collect()
+}

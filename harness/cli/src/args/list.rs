@@ -1,0 +1,127 @@
+//! `heapgate list`
+
+use clap::{Args, ValueEnum};
+use heapgate_bench::Base;
+use heapgate_core::exit;
+use heapgate_core::metric;
+use heapgate_core::render;
+use heapgate_workloads::variants;
+use serde_json::json;
+
+use super::{Global, print};
+use crate::fail::Failure;
+
+/// List workloads, allocators or metrics
+#[derive(Debug, Args)]
+pub struct List {
+    /// What to list [default: all three]
+    #[arg(value_enum)]
+    what: Option<What>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// What can be run, with its parameters
+    Workloads,
+    /// What it can be run under
+    Allocators,
+    /// What is measured, and its limits
+    Metrics,
+}
+
+impl List {
+    pub fn execute(self, global: &Global) -> Result<u8, Failure> {
+        let wanted = |what| self.what.is_none_or(|only| only == what);
+        if self.json {
+            let mut all = serde_json::Map::new();
+            for (what, name, list) in [
+                (What::Workloads, "workloads", workloads_json as fn() -> serde_json::Value),
+                (What::Allocators, "allocators", allocators_json),
+                (What::Metrics, "metrics", metrics_json),
+            ] {
+                if wanted(what) {
+                    all.insert(name.to_owned(), list());
+                }
+            }
+            print(&serde_json::to_string_pretty(&all)?)?;
+            return Ok(exit::PASS);
+        }
+        let mut parts = Vec::new();
+        if wanted(What::Workloads) {
+            parts.push(workloads());
+        }
+        if wanted(What::Allocators) {
+            parts.push(allocators());
+        }
+        if wanted(What::Metrics) {
+            parts.push(render::list::render(&global.config()?, global.options(false)));
+        }
+        print(&parts.join("\n"))?;
+        Ok(exit::PASS)
+    }
+}
+
+fn workloads() -> String {
+    let mut text = String::from("Workloads\n");
+    for variant in variants() {
+        text.push_str(&format!(
+            "  {}/{}  (per {})\n      {}\n",
+            variant.workload, variant.name, variant.unit, variant.about
+        ));
+    }
+    let mut shown = Vec::new();
+    for param in variants().iter().flat_map(|v| v.params) {
+        if !shown.contains(&param.name) {
+            shown.push(param.name);
+            text.push_str(&format!(
+                "\n  --param {}={}\n      {}\n      one of: {}\n",
+                param.name,
+                param.default,
+                param.help,
+                param.choices.join(", ")
+            ));
+        }
+    }
+    text
+}
+
+fn workloads_json() -> serde_json::Value {
+    let param = |p: &heapgate_bench::ParamSpec| json!({"name": p.name, "default": p.default, "choices": p.choices, "help": p.help});
+    variants()
+        .iter()
+        .map(|v| {
+            json!({
+                "workload": v.workload, "variant": v.name, "unit": v.unit, "about": v.about,
+                "params": v.params.iter().map(param).collect::<Vec<_>>(),
+            })
+        })
+        .collect()
+}
+
+fn allocators() -> String {
+    let mut text = String::from("Allocators\n");
+    for base in Base::ALL {
+        text.push_str(&format!("  {:<14} {}\n", base.name(), base.about()));
+    }
+    text
+}
+
+fn allocators_json() -> serde_json::Value {
+    Base::ALL.iter().map(|b| json!({"name": b.name(), "about": b.about()})).collect()
+}
+
+fn metrics_json() -> serde_json::Value {
+    metric::ALL
+        .iter()
+        .map(|m| m.metric())
+        .map(|m| {
+            json!({
+                "name": m.name, "unit": format!("{:?}", m.unit), "better": format!("{:?}", m.better), "kind": format!("{:?}", m.kind),
+                "soft_limit": m.limits.soft, "hard_limit": m.limits.hard, "prometheus": m.prometheus, "help": m.help,
+            })
+        })
+        .collect()
+}

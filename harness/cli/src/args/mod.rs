@@ -1,0 +1,138 @@
+//! The command line: one file a verb. A verb's struct holds the flags as parsed; its `execute` resolves and carries them out.
+
+mod baseline;
+mod diff;
+mod gate;
+mod list;
+mod run;
+mod selection;
+mod trial;
+
+use std::io::{IsTerminal, Write, stdout};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use heapgate_core::config::Config;
+use heapgate_core::render::{Options, Style};
+
+use crate::fail::Failure;
+
+/// Measures what programs do with memory, call by call, and fails changes that make it worse.
+///
+/// Start with `heapgate gate`: it runs the workloads, compares them with the stored baseline, and says pass, fail or inconclusive.
+#[derive(Debug, Parser)]
+#[command(name = "heapgate", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    global: Global,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  pass: everything was done, nothing got worse
+  1  heapgate itself, or the system, failed
+  2  usage: the command line, the configuration or a file named there is wrong
+  3  regression
+  4  inconclusive, or not comparable
+  5  a workload failed, crashed, or ran out of memory or time
+130  interrupted; trials that had ended are kept
+
+Examples:
+  heapgate gate                                    the default matrix against the stored baseline
+  heapgate run tokenize/hf-wordpiece -a jemalloc   one variant, one allocator
+  heapgate run -a jemalloc -a jemalloc:dirty_decay_ms=0 tokenize/hf-wordpiece
+  heapgate diff before.json after.json             two reports
+  heapgate baseline record                         this machine's figures become the baseline";
+
+/// Flags of every verb.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// Settings: limits, and what to do on another machine [default: heapgate.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// When to use colours (NO_COLOR is respected)
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    color: When,
+}
+
+/// When to do something that suits terminals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run workloads and record what they do with memory
+    Run(run::Run),
+    /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
+    Gate(gate::Gate),
+    /// Compare two reports
+    Diff(diff::Diff),
+    /// Record baselines, or list them
+    #[command(subcommand)]
+    Baseline(baseline::Baseline),
+    /// List workloads, allocators or metrics
+    List(list::List),
+    /// Run one trial in this process (what children of `run` and `gate` do)
+    #[command(hide = true)]
+    Trial(trial::Trial),
+    /// End at once with success (to see whether an allocator's settings let a process start)
+    #[command(hide = true)]
+    Probe,
+}
+
+impl Cli {
+    /// Carries out what was asked for; returns the exit code.
+    pub fn execute(self) -> Result<u8, Failure> {
+        match self.verb {
+            Verb::Run(verb) => verb.execute(&self.global),
+            Verb::Gate(verb) => verb.execute(&self.global),
+            Verb::Diff(verb) => verb.execute(&self.global),
+            Verb::Baseline(verb) => verb.execute(&self.global),
+            Verb::List(verb) => verb.execute(&self.global),
+            Verb::Trial(verb) => verb.execute(),
+            Verb::Probe => Ok(heapgate_core::exit::PASS),
+        }
+    }
+}
+
+impl Global {
+    fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(self.config.as_deref())?)
+    }
+
+    /// How text on standard output is to look.
+    fn options(&self, verbose: bool) -> Options {
+        /// What a table is made for where nobody says how wide the paper is.
+        const WIDTH: usize = 80;
+        let terminal = stdout().is_terminal();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let color = match self.color {
+            When::Auto => terminal && !no_color,
+            When::Always => true,
+            When::Never => false,
+        };
+        let width =
+            if terminal { terminal_size::terminal_size().map_or(WIDTH, |(width, _)| width.0.into()) } else { WIDTH };
+        Options { style: Style { color }, width, verbose }
+    }
+}
+
+/// Prints results. A reader that goes away (`| head`) is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    let result =
+        out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+    match result.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,130 @@
+//! Flags that say what is run and how: shared by `run`, `gate` and `baseline record`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use heapgate_bench::{AllocatorSpec, Injection};
+use heapgate_core::config::Config;
+use heapgate_core::supervisor::{self, Confinement, Settings};
+use heapgate_segment::layout::{DEFAULT_SLOTS, Level, MAX_SLOTS};
+
+use crate::fail::Failure;
+use crate::matrix::{self, Matrix};
+use crate::run::Session;
+
+/// Repetitions where neither the command line nor the settings say: enough for a median that one bad run doesn't move.
+const DEFAULT_REPS: u32 = 5;
+
+/// What is run and how.
+#[derive(Debug, Clone, Args)]
+pub struct Selection {
+    /// Workloads: all variants of one (`tokenize`) or one variant (`tokenize/hf-wordpiece`) [default: all]
+    #[arg(value_name = "WORKLOAD")]
+    workloads: Vec<String>,
+    /// Allocator under test, with settings: system, jemalloc, jemalloc:dirty_decay_ms=0, region, region+system; may be repeated
+    /// [default: each variant's own]
+    #[arg(short, long = "allocator", value_name = "SPEC")]
+    allocators: Vec<String>,
+    /// Parameter of the workload, as in document=verse; `heapgate list workloads` shows them
+    #[arg(short, long = "param", value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    /// Repetitions of each cell, each in a fresh process [default: 5]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    reps: Option<u32>,
+    /// Measured steps of each trial (a step is for instance one document) [default: the workload's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Seed of the order of trials
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// How much is recorded: off, count, sampled (one call in --sample-period timed), exact-alloc (every allocation timed, frees sampled), exact
+    #[arg(short, long, default_value = "exact", value_name = "LEVEL", value_parser = level)]
+    level: Level,
+    /// At sampled levels, one call in how many is timed
+    #[arg(long, default_value_t = supervisor::DEFAULT_SAMPLE_PERIOD, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    sample_period: u64,
+    /// Threads that can have counters of their own
+    #[arg(long, default_value_t = DEFAULT_SLOTS, value_name = "N", value_parser = slots)]
+    slots: usize,
+    /// Longest time of one trial, s [default: 120]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
+    /// Address space of one trial, bytes (KiB, MiB, GiB understood); what needs more is out of memory
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory_limit: Option<u64>,
+    /// Put trials into this cgroup (its folder)
+    #[arg(long, value_name = "FOLDER")]
+    cgroup: Option<PathBuf>,
+    /// Niceness of trials
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
+    nice: Option<i32>,
+    /// CPUs that trials may run on, as in 0,2
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    cpus: Option<Vec<usize>>,
+    /// Where the report is written, after every trial
+    #[arg(short, long, default_value = ".heapgate/report.json", value_name = "FILE")]
+    output: PathBuf,
+    /// Plant a regression (a control for the gate itself)
+    #[arg(long, hide = true, value_name = "WHAT=HOW-MUCH")]
+    inject: Option<Injection>,
+}
+
+impl Selection {
+    /// Resolves the flags, with `config` where they are silent.
+    ///
+    /// # Errors
+    /// For a name or value that there isn't.
+    pub fn session(&self, config: &Config) -> Result<Session, Failure> {
+        let allocators = self
+            .allocators
+            .iter()
+            .map(|a| a.parse())
+            .collect::<Result<Vec<AllocatorSpec>, _>>()
+            .map_err(Failure::usage)?;
+        let program = std::env::current_exe()?;
+        matrix::check_settings(&program, &allocators)?;
+        let matrix = Matrix {
+            workloads: &self.workloads,
+            allocators: &allocators,
+            params: &self.params,
+            steps: self.steps,
+            inject: self.inject,
+            reps: self.reps.or(config.reps).unwrap_or(DEFAULT_REPS),
+            seed: self.seed,
+        };
+        let timeout = self.timeout.or(config.timeout_s).map_or(supervisor::DEFAULT_TIMEOUT, Duration::from_secs);
+        Ok(Session {
+            plan: matrix.plan()?,
+            settings: Settings {
+                level: self.level,
+                sample_period: self.sample_period,
+                slots: self.slots,
+                timeout,
+                confinement: Confinement {
+                    address_space_bytes: self.memory_limit,
+                    nice: self.nice,
+                    cpus: self.cpus.clone(),
+                    cgroup: self.cgroup.clone(),
+                },
+                ..Settings::new(program)
+            },
+            output: self.output.clone(),
+        })
+    }
+}
+
+fn level(name: &str) -> Result<Level, String> {
+    let names = Level::ALL.map(Level::name).join(", ");
+    Level::ALL.into_iter().find(|level| level.name() == name).ok_or(format!("there are: {names}"))
+}
+
+fn slots(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=MAX_SLOTS).contains(n)).ok_or(format!("a number from 1 to {MAX_SLOTS}"))
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let value =
+        heapgate_core::config::parse_hard(text, heapgate_core::metric::Unit::Bytes).map_err(|e| e.to_string())?;
+    if value >= 1.0 { Ok(value as u64) } else { Err("at least one byte".to_owned()) }
+}

@@ -1,0 +1,100 @@
+//! Errors and the exit code each ends in: the one place that maps them.
+
+use std::fmt;
+
+use heapgate_core::baseline::{BaselineSaveError, NotABaseline};
+use heapgate_core::config::ConfigError;
+use heapgate_core::document::LoadError;
+use heapgate_core::exit;
+use heapgate_core::files::WriteError;
+use heapgate_core::report::file::SaveError;
+use heapgate_core::supervisor::SuperviseError;
+
+/// An error and its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    pub error: anyhow::Error,
+    pub code: u8,
+}
+
+impl Failure {
+    /// The command line or something it names is wrong.
+    pub fn usage(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { error: anyhow::Error::msg(message), code: exit::USAGE }
+    }
+
+    /// Something the run depends on failed.
+    pub fn workload(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { error: anyhow::Error::msg(message), code: exit::WORKLOAD_FAILED }
+    }
+
+    /// A comparison that can't be made.
+    pub fn inconclusive(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { error: anyhow::Error::msg(message), code: exit::INCONCLUSIVE }
+    }
+
+    /// heapgate or the system failed.
+    pub fn internal(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), code: exit::INTERNAL }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// A file that was named on the command line.
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// A report whose repetitions failed or disagree is a comparison that can't be made.
+impl From<NotABaseline> for Failure {
+    fn from(error: NotABaseline) -> Self {
+        match error {
+            NotABaseline::NotCompleted { .. } => Self::workload(error),
+            NotABaseline::NoTrials { .. } | NotABaseline::Name { .. } => Self::usage(error),
+            _ => Self::inconclusive(error),
+        }
+    }
+}
+
+impl From<SuperviseError> for Failure {
+    fn from(error: SuperviseError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<SaveError> for Failure {
+    fn from(error: SaveError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<BaselineSaveError> for Failure {
+    fn from(error: BaselineSaveError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::internal(error)
+    }
+}

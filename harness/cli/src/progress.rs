@@ -1,0 +1,66 @@
+//! What is shown while trials run, on standard error: a bar on a terminal, a line per trial elsewhere.
+
+use std::io::{IsTerminal, stderr};
+
+use heapgate_core::report::{Cell, Outcome, Trial};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Shows how far a run has come.
+pub struct Progress {
+    of: usize,
+    index: usize,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub fn new(of: usize) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {elapsed} of about {duration}  {wide_msg}")
+                .expect("a valid template")
+                .progress_chars("━╸─");
+            ProgressBar::new(of as u64).with_style(style)
+        });
+        Self { of, index: 0, bar }
+    }
+
+    pub fn started(&mut self, index: usize, cell: &Cell, rep: u32) {
+        self.index = index;
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{cell} #{}", rep + 1));
+        }
+    }
+
+    pub fn ended(&mut self, trial: &Trial) {
+        match &self.bar {
+            Some(bar) => {
+                if !trial.outcome.is_completed() {
+                    bar.println(failure(trial));
+                }
+                bar.inc(1);
+            }
+            None => {
+                let width = self.of.to_string().len();
+                let state =
+                    if trial.outcome.is_completed() { format!("{:.2} s", trial.wall_s) } else { failure(trial) };
+                eprintln!("[{:>width$}/{}] {} #{}  {state}", self.index + 1, self.of, trial.cell, trial.rep + 1);
+            }
+        }
+    }
+
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn failure(trial: &Trial) -> String {
+    let said = match &trial.outcome {
+        Outcome::Failed { stderr, .. } | Outcome::Killed { stderr, .. } | Outcome::OutOfMemory { stderr, .. } => {
+            stderr.lines().last().unwrap_or("")
+        }
+        Outcome::Completed | Outcome::TimedOut { .. } => "",
+    };
+    let separator = if said.is_empty() { "" } else { ": " };
+    format!("{} #{} {}{separator}{said}", trial.cell, trial.rep + 1, trial.outcome)
+}

@@ -1,0 +1,37 @@
+//! Pictures of reports and verdicts: each file a pure function from them to text, nothing measured, decided or printed.
+//!
+//! `human` formats all numbers, `style` all colours, `label` all names of cells. Callers decide where the text goes, how wide
+//! that is, and whether it takes colours.
+
+pub mod human;
+pub mod json;
+mod label;
+pub mod list;
+pub mod markdown;
+pub mod metrics_doc;
+pub mod run;
+mod style;
+mod summary;
+mod table;
+pub mod terminal;
+#[cfg(test)]
+mod tests;
+
+pub use style::Style;
+
+/// How text for a terminal is to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Colours or none.
+    pub style: Style,
+    /// Columns.
+    pub width: usize,
+    /// Also show what passed.
+    pub verbose: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { style: Style::default(), width: 80, verbose: false }
+    }
+}

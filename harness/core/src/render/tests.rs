@@ -1,0 +1,235 @@
+//! Every picture of every kind of verdict, as people will see it.
+
+use super::*;
+use crate::baseline::{Baseline, Found, Recording};
+use crate::config::Config;
+use crate::gate::{Lookup, Verdict, compare, judge};
+use crate::metric::MetricId;
+use crate::report::{Outcome, PhaseKind, Report, testing};
+
+fn config(text: &str) -> Config {
+    Config::parse(text, "heapgate.toml".as_ref()).unwrap()
+}
+
+fn baselines(report: &Report, workloads: &[&str]) -> Vec<Lookup> {
+    workloads
+        .iter()
+        .map(|workload| {
+            let recording = Recording { by: "ada".into(), unix_s: 1_759_000_000, ..Recording::default() };
+            let baseline = Baseline::from_report(report, workload, recording).unwrap();
+            Lookup { workload: (*workload).to_owned(), found: Ok(Found::Same(Box::new(baseline))) }
+        })
+        .collect()
+}
+
+fn passing() -> (Report, Verdict) {
+    let report = testing::report(4, 3);
+    let verdict = judge(&report, &[], &baselines(&report, &["tokenize", "decode", "embed"]), &Config::default());
+    (report, verdict)
+}
+
+fn failing() -> (Report, Verdict) {
+    let mut before = testing::report(4, 3);
+    testing::set_cell(&mut before, 0, MetricId::LeftObjects, 0.0);
+    let mut now = testing::report(4, 3);
+    now.fingerprint.build.rustc = "rustc 1.96.0".into();
+    testing::set_cell(&mut now, 0, MetricId::AllocationsPerUnit, 20.001);
+    testing::set_cell(&mut now, 0, MetricId::PeakLiveBytes, 3_400_100.0);
+    testing::set_cell(&mut now, 0, MetricId::PeakRss, 52.0 * 1_048_576.0);
+    testing::set_cell(&mut now, 1, MetricId::StallMax, 9_100_000.0);
+    testing::set_cell(&mut now, 2, MetricId::ReallocationsPerUnit, 1.2);
+    let measure = |trial: &mut crate::report::Trial| {
+        trial.phases.iter_mut().find(|p| p.kind == PhaseKind::Measure).unwrap().checksum = "b5bb9d8014a0f9b1".into();
+    };
+    now.trials.iter_mut().filter(|t| t.cell == testing::cell(1)).for_each(measure);
+    let verdict = judge(&now, &[], &baselines(&before, &["tokenize", "decode", "embed"]), &Config::default());
+    (now, verdict)
+}
+
+fn inconclusive() -> (Report, Verdict) {
+    let before = testing::report(4, 3);
+    let mut now = testing::report(6, 3);
+    now.trials.retain(|t| t.cell != testing::cell(2));
+    for trial in now.trials.iter_mut().filter(|t| t.cell == testing::cell(1)) {
+        trial.level = "sampled".into();
+    }
+    now.trials[0].outcome =
+        Outcome::Killed { signal: 11, name: "SIGSEGV".into(), stderr: "thread 'main' panicked\n| <b>*x*</b>".into() };
+    let planned: Vec<_> = (0..6).map(testing::cell).collect();
+    let mut lookups = baselines(&before, &["tokenize", "decode"]);
+    lookups.push(Lookup { workload: "embed".into(), found: Ok(Found::None) });
+    let verdict = judge(&now, &planned, &lookups, &Config::default());
+    (now, verdict)
+}
+
+fn other_machine() -> (Report, Verdict) {
+    let before = testing::report(3, 3);
+    let mut now = before.clone();
+    now.fingerprint.machine.cpu = "AMD EPYC 7763 64-Core Processor".into();
+    now.fingerprint.machine.kernel = "6.8".into();
+    testing::set_all(&mut now, MetricId::PeakRss, 9e9);
+    (now.clone(), compare(&before, &now, &config("on_mismatch = \"exact-only\"")))
+}
+
+fn empty() -> (Report, Verdict) {
+    let report = testing::report(0, 0);
+    (report.clone(), judge(&report, &[], &[], &Config::default()))
+}
+
+fn terminal(of: (Report, Verdict)) -> String {
+    checked(terminal::render(&of.0, &of.1, Options::default()), 80)
+}
+
+/// `text`, if it fits the width and has no spaces at the ends of its lines.
+fn checked(text: String, width: usize) -> String {
+    for line in text.lines() {
+        assert!(table::width(line) <= width, "{} columns: {line}", table::width(line));
+        assert_eq!(line, line.trim_end());
+    }
+    text
+}
+
+#[test]
+fn terminal_passing() {
+    insta::assert_snapshot!(terminal(passing()));
+}
+
+#[test]
+fn terminal_failing() {
+    insta::assert_snapshot!(terminal(failing()));
+}
+
+#[test]
+fn terminal_inconclusive() {
+    insta::assert_snapshot!(terminal(inconclusive()));
+}
+
+#[test]
+fn terminal_other_machine() {
+    insta::assert_snapshot!(terminal(other_machine()));
+}
+
+#[test]
+fn terminal_empty() {
+    insta::assert_snapshot!(terminal(empty()));
+}
+
+#[test]
+fn terminal_narrow() {
+    let (report, verdict) = failing();
+    insta::assert_snapshot!(checked(
+        terminal::render(&report, &verdict, Options { width: 60, ..Options::default() }),
+        60
+    ));
+}
+
+#[test]
+fn terminal_verbose() {
+    let (report, verdict) = failing();
+    insta::assert_snapshot!(checked(
+        terminal::render(&report, &verdict, Options { verbose: true, ..Options::default() }),
+        80
+    ));
+}
+
+#[test]
+fn terminal_coloured() {
+    let (report, verdict) = failing();
+    let text = terminal::render(&report, &verdict, Options { style: Style { color: true }, ..Options::default() });
+    insta::assert_snapshot!(text.replace('\x1b', "␛"));
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    for (report, verdict) in [passing(), failing(), inconclusive(), other_machine(), empty()] {
+        for verbose in [false, true] {
+            let render = |color| {
+                terminal::render(&report, &verdict, Options { style: Style { color }, verbose, ..Options::default() })
+            };
+            assert_eq!(without_colours(&render(true)), render(false));
+        }
+    }
+}
+
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |mut out, part| {
+        out.push_str(part.split_once('m').map_or("", |p| p.1));
+        out
+    })
+}
+
+#[test]
+fn markdown_passing() {
+    let (report, verdict) = passing();
+    insta::assert_snapshot!(markdown::render(&report, &verdict));
+}
+
+#[test]
+fn markdown_failing() {
+    let (report, verdict) = failing();
+    insta::assert_snapshot!(markdown::render(&report, &verdict));
+}
+
+#[test]
+fn markdown_inconclusive() {
+    let (report, verdict) = inconclusive();
+    insta::assert_snapshot!(markdown::render(&report, &verdict));
+}
+
+#[test]
+fn markdown_empty() {
+    let (report, verdict) = empty();
+    insta::assert_snapshot!(markdown::render(&report, &verdict));
+}
+
+#[test]
+fn json_failing() {
+    let mut verdict = failing().1;
+    verdict.lines.truncate(3);
+    insta::assert_snapshot!(json::render(&verdict).unwrap());
+}
+
+#[test]
+fn json_empty() {
+    insta::assert_snapshot!(json::render(&empty().1).unwrap());
+}
+
+#[test]
+fn run_table() {
+    insta::assert_snapshot!(checked(run::render(&testing::report(4, 3), Options::default()), 80));
+}
+
+#[test]
+fn run_table_coloured() {
+    let text = run::render(&testing::report(1, 2), Options { style: Style { color: true }, ..Options::default() });
+    insta::assert_snapshot!(text.replace('\x1b', "␛"));
+}
+
+#[test]
+fn run_table_with_failures() {
+    let mut report = inconclusive().0;
+    report.complete = false;
+    for trial in report.trials.iter_mut().filter(|t| t.cell == testing::cell(4)) {
+        trial.outcome = Outcome::OutOfMemory { limit: "rlimit".into(), stderr: String::new() };
+    }
+    insta::assert_snapshot!(checked(run::render(&report, Options::default()), 80));
+}
+
+#[test]
+fn run_table_empty() {
+    insta::assert_snapshot!(run::render(&testing::report(0, 0), Options::default()));
+}
+
+#[test]
+fn list_of_metrics() {
+    insta::assert_snapshot!(checked(list::render(&Config::default(), Options::default()), 80));
+}
+
+#[test]
+fn list_shows_the_configured_limits() {
+    let config = config("[limits]\npeak_rss_bytes = { soft = \"3%\", hard = \"500 MiB\" }");
+    let text = list::render(&config, Options::default());
+    assert!(text.lines().any(|l| l.starts_with("peak_rss_bytes") && l.ends_with("3%, 500 MiB")), "{text}");
+}

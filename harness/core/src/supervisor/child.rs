@@ -1,0 +1,293 @@
+//! One trial: starts the child, samples it, lets it go on from stop to stop, and learns how it ended.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use heapgate_segment::clock::Anchor;
+use heapgate_segment::control::Control;
+use heapgate_segment::layout::{self, Level};
+use heapgate_segment::map::{Mapping, create_file};
+use heapgate_segment::reader::Reader;
+
+use super::reading::{self, Watched};
+use super::{Settings, SuperviseError};
+use crate::metric;
+use crate::plan::Planned;
+use crate::report::{Outcome, Trial};
+use crate::sampler::{self, Sampler, Snapshot};
+use crate::sys::{
+    spawn,
+    wait::{self, End, Ended},
+};
+
+/// 100 Hz: sees every swing that lasts two hundredths of a second, for a thousandth of a core.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
+/// How soon the end of a child is noticed once it has made its last stop.
+const LAST_STOP_INTERVAL: Duration = Duration::from_millis(1);
+/// Samples kept of one trial. A longer series is thinned out evenly: a plot has no more points.
+const SERIES_LENGTH: usize = 1000;
+/// The end of a child's messages that is kept, bytes.
+const MESSAGES_KEPT: u64 = 4096;
+/// Phases of a trial; the stop after the last is the last.
+const PHASES: u32 = 4;
+
+/// Runs one trial; `None` if `stop` was set before it ended.
+pub(super) fn run(
+    planned: &Planned,
+    rep: u32,
+    settings: &Settings,
+    stop: &AtomicBool,
+) -> Result<Option<Trial>, SuperviseError> {
+    let bytes = layout::segment_bytes(settings.slots);
+    let no_segment = |source| SuperviseError::Segment { bytes, source };
+    let file = create_file(c"heapgate", bytes).map_err(no_segment)?;
+    let mapping = Mapping::new(file.as_fd()).map_err(no_segment)?;
+    layout::format(mapping.words(), settings.slots, settings.level, settings.sample_period);
+    let reader = Reader::new(mapping.words()).expect("just formatted");
+    let control = Control::new(mapping.words()).expect("just formatted");
+    control.supervise();
+
+    let mut messages = tempfile::tempfile().map_err(SuperviseError::Messages)?;
+    let before = Before { oom_kills: sampler::oom_kills(), machine: sampler::machine_time(), start: Instant::now() };
+    let pid = start(planned, settings, &file, &messages)?;
+    let mut watch = Watch::new(pid, control, before.start);
+    let (ended, stopped_by) = watch.until_end(settings.timeout, stop)?;
+    if stopped_by == Some(StoppedBy::User) {
+        return Ok(None);
+    }
+
+    let wall = before.start.elapsed();
+    let now = Anchor::now(reader.clock());
+    let messages = tail(&mut messages);
+    let outcome = if stopped_by == Some(StoppedBy::Timeout) {
+        Outcome::TimedOut { after_s: settings.timeout.as_secs() }
+    } else {
+        outcome(ended.end, reader, before.oom_kills, &messages)
+    };
+    let mut trial = Trial {
+        cell: planned.cell.clone(),
+        unit: planned.unit.clone(),
+        rep,
+        outcome,
+        level: settings.level.name().to_owned(),
+        wall_s: wall.as_secs_f64(),
+        lifetime_peak_rss_bytes: ended.peak_rss_bytes,
+        steal_share: before.machine.and_then(|machine| steal_share(machine, sampler::machine_time()?)),
+        phases: reading::phases(reader, &watch.phases, now),
+        rss_series: thin(std::mem::take(&mut watch.series)),
+        ticks_per_second: if settings.level >= Level::Sampled {
+            reader.ticks_per_second(Some(now)).unwrap_or(0.0)
+        } else {
+            0.0
+        },
+        interrupted_split: reader.interrupted_split().to_string(),
+        metrics: std::collections::BTreeMap::new(),
+        notes: notes(reader, watch.peaks_are_exact, settings.slots),
+    };
+    let regions = trial.phases.iter().filter_map(|p| p.region.as_ref());
+    if let Some(region) = regions.last().filter(|r| r.status.starts_with("unavailable")) {
+        let note = format!("no region: its address range is {}; everything went to the allocator below", region.status);
+        trial.notes.push(note);
+    }
+    trial.metrics = metric::ALL.iter().filter_map(|&id| Some((id, (id.metric().read)(&trial)?))).collect();
+    Ok(Some(trial))
+}
+
+struct Before {
+    oom_kills: Option<i64>,
+    machine: Option<(u64, u64)>,
+    start: Instant,
+}
+
+/// One thread and no surprises: exact counts must be the same on every machine.
+const SINGLE_THREADED: [(&str, &str); 3] =
+    [("RAYON_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("OMP_NUM_THREADS", "1")];
+
+fn start(planned: &Planned, settings: &Settings, segment: &File, messages: &File) -> Result<u32, SuperviseError> {
+    let mut command = Command::new(&settings.program);
+    command
+        .args(&planned.arguments)
+        .envs(SINGLE_THREADED)
+        .envs(planned.environment.iter().map(|(k, v)| (k, v)))
+        .env("HEAPGATE_SEGMENT", format!("fd:{}", segment.as_raw_fd()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(messages.try_clone().map_err(SuperviseError::Messages)?);
+    spawn::spawn(&mut command, segment.as_fd(), &settings.confinement)
+        .map(|child| child.id())
+        .map_err(|source| SuperviseError::Spawn { program: settings.program.clone(), source })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StoppedBy {
+    Timeout,
+    User,
+}
+
+/// What is seen of a child while it runs.
+struct Watch<'a> {
+    pid: u32,
+    sampler: Option<Sampler>,
+    control: Control<'a>,
+    start: Instant,
+    series: Vec<(f64, u64)>,
+    /// The snapshot at the last stop, and the highest sample since.
+    last: Option<Snapshot>,
+    highest_sample: u64,
+    samples: u64,
+    peaks_are_exact: bool,
+    phases: Vec<Watched>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(pid: u32, control: Control<'a>, start: Instant) -> Self {
+        Self {
+            pid,
+            sampler: Sampler::new(pid),
+            control,
+            start,
+            series: Vec::new(),
+            last: None,
+            highest_sample: 0,
+            samples: 0,
+            peaks_are_exact: true,
+            phases: Vec::new(),
+        }
+    }
+
+    fn until_end(
+        &mut self,
+        timeout: Duration,
+        stop: &AtomicBool,
+    ) -> Result<(Ended, Option<StoppedBy>), SuperviseError> {
+        let mut stopped_by = None;
+        let mut next_sample = Instant::now();
+        loop {
+            if let Some(ended) = wait::try_wait(self.pid).map_err(SuperviseError::Wait)? {
+                return Ok((ended, stopped_by));
+            }
+            let held = self.control.held();
+            if held != self.control.released() && stopped_by.is_none() {
+                self.at_stop();
+                self.control.release(held);
+                continue;
+            }
+            let now = Instant::now();
+            if now >= next_sample {
+                self.sample();
+                next_sample = now + SAMPLE_INTERVAL;
+            }
+            if stopped_by.is_none() {
+                stopped_by = if stop.load(Relaxed) {
+                    Some(StoppedBy::User)
+                } else if self.start.elapsed() > timeout {
+                    Some(StoppedBy::Timeout)
+                } else {
+                    None
+                };
+                if stopped_by.is_some() {
+                    wait::kill(self.pid);
+                }
+            }
+            let interval = if held > PHASES { LAST_STOP_INTERVAL } else { SAMPLE_INTERVAL };
+            self.control.wait_held(held, interval.min(next_sample.saturating_duration_since(now)));
+        }
+    }
+
+    fn sample(&mut self) {
+        if let Some(rss) = self.sampler.as_ref().and_then(Sampler::rss_bytes) {
+            let at_ms = (self.start.elapsed().as_secs_f64() * 1e4).round() / 10.0;
+            self.series.push((at_ms, rss));
+            self.highest_sample = self.highest_sample.max(rss);
+            self.samples += 1;
+        }
+    }
+
+    /// The child stands still: at its start, or after a phase.
+    fn at_stop(&mut self) {
+        self.sample();
+        let Some(sampler) = &self.sampler else { return };
+        let Some(end) = sampler.snapshot() else { return };
+        if let Some(begin) = self.last {
+            let peak = if self.peaks_are_exact { end.peak_rss_bytes } else { 0 };
+            self.phases.push(Watched {
+                begin,
+                end,
+                peak_rss_bytes: peak.max(self.highest_sample).max(end.rss_bytes),
+                samples: self.samples,
+            });
+        }
+        self.peaks_are_exact &= sampler.reset_peak();
+        (self.last, self.highest_sample, self.samples) = (Some(end), 0, 0);
+    }
+}
+
+impl Drop for Watch<'_> {
+    /// However this trial is left, its child does not stay behind.
+    fn drop(&mut self) {
+        if let Ok(None) = wait::try_wait(self.pid) {
+            wait::kill(self.pid);
+        }
+    }
+}
+
+fn outcome(end: End, reader: Reader<'_>, oom_kills_before: Option<i64>, messages: &str) -> Outcome {
+    let stderr = messages.to_owned();
+    let refused = reader.totals().failed_calls() > 0;
+    match end {
+        End::Exit { code: 0 } if reader.pid().is_none() => {
+            Outcome::Failed { code: 0, stderr: format!("ran without telemetry: no segment was attached. {stderr}") }
+        }
+        End::Exit { code: 0 } => Outcome::Completed,
+        End::Exit { code } => Outcome::Failed { code, stderr },
+        // Rust ends a process by abort when the allocator refuses.
+        End::Signal { signal: libc::SIGABRT } if refused => Outcome::OutOfMemory { limit: "rlimit".to_owned(), stderr },
+        End::Signal { signal: libc::SIGKILL } if sampler::oom_kills() > oom_kills_before => {
+            Outcome::OutOfMemory { limit: "kernel".to_owned(), stderr }
+        }
+        End::Signal { signal } => Outcome::Killed { signal, name: wait::signal_name(signal), stderr },
+    }
+}
+
+fn notes(reader: Reader<'_>, peaks_are_exact: bool, slots: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    let overflowed = reader.threads().1;
+    if overflowed > 0 {
+        notes.push(format!(
+            "{overflowed} threads found no slot of their own ({slots} slots): counted exactly but slower, and not timed; ask for more --slots"
+        ));
+    }
+    if !peaks_are_exact {
+        notes.push("the kernel does not reset peaks (clear_refs): peak RSS is the highest of the samples".to_owned());
+    }
+    if reader.was_off() {
+        notes.push("the level was off for a time: live figures are not to be trusted".to_owned());
+    }
+    notes
+}
+
+fn steal_share(before: (u64, u64), after: (u64, u64)) -> Option<f64> {
+    let all = after.0.checked_sub(before.0).filter(|&all| all > 0)?;
+    Some(after.1.saturating_sub(before.1) as f64 / all as f64)
+}
+
+/// The end of what the child printed.
+fn tail(messages: &mut File) -> String {
+    let mut bytes = Vec::new();
+    let length = messages.metadata().map_or(0, |m| m.len());
+    let from = length.saturating_sub(MESSAGES_KEPT);
+    // What can't be read back is a message lost, not a trial.
+    if messages.seek(SeekFrom::Start(from)).is_ok() {
+        let _ = messages.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+fn thin(series: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
+    let step = series.len().div_ceil(SERIES_LENGTH).max(1);
+    series.into_iter().step_by(step).collect()
+}
