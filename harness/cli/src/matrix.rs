@@ -31,7 +31,7 @@ impl Matrix<'_> {
     /// For a workload or parameter that there isn't.
     pub fn plan(&self) -> Result<Plan, Failure> {
         for pattern in self.workloads {
-            if !variants().iter().any(|v| matches(v, pattern)) {
+            if !exists(pattern) {
                 return Err(unknown(pattern));
             }
         }
@@ -93,7 +93,13 @@ fn matches(variant: &Variant, pattern: &str) -> bool {
     }
 }
 
-fn unknown(pattern: &str) -> Failure {
+/// Whether `pattern` names a workload or a variant.
+pub fn exists(pattern: &str) -> bool {
+    variants().iter().any(|v| matches(v, pattern))
+}
+
+/// The error for a name that there isn't.
+pub fn unknown(pattern: &str) -> Failure {
     let names: Vec<String> = variants().iter().map(|v| format!("{}/{}", v.workload, v.name)).collect();
     Failure::usage(format!("unknown workload '{pattern}'; there are: {}", names.join(", ")))
 }

@@ -11,7 +11,7 @@ impl Local {
     pub(crate) fn bump(&self, layout: Layout) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
         let top = self.top.get();
-        // No wrap: `top` is a user address, and a layout's size and alignment sum to less than 3/4 of the space.
+        // No wrap: `top` is a user address, and a layout's size and alignment sum to at most 3/4 of the space.
         let start = top.addr().wrapping_add(align - 1) & align.wrapping_neg();
         let end = start.wrapping_add(size);
         if end > self.limit.get() || size > MAX_OBJECT_BYTES {

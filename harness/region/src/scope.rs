@@ -13,8 +13,9 @@ pub const MAX_LEVELS: usize = 16;
 /// Runs `f` with this thread's allocations bumped, and returns what it returns.
 ///
 /// Scopes nest. When one ends, by return or by panic, memory of objects that died in it is used again; objects that
-/// live on, such as those in the result, stay valid and are counted as escapes. Threads that `f` starts are not in the
-/// scope. Where no range can be reserved, `f` simply runs: see [`available`](crate::available).
+/// live on, such as those in the result, stay valid and are counted as escapes. An object belongs to the scope that was
+/// innermost when it was made, or when it had to move to grow. Threads that `f` starts are not in the scope. Where no
+/// range can be reserved, `f` simply runs: see [`available`](crate::available).
 ///
 /// An `async` block that is made in a scope is not polled in it: put the scope around the code between two awaits.
 ///
@@ -146,7 +147,7 @@ impl Local {
     fn take_back(&self, level: &Level, all_dead: bool) {
         if self.live() == 0 {
             self.try_reset();
-        } else if all_dead && level.serial.get() == self.serial.get() && self.chunk().is_some() {
+        } else if all_dead && level.serial.get() == self.serial.get() {
             // This thread freed all that was made above the mark: what others freed would still be counted.
             self.rewind(level.mark.get());
         }

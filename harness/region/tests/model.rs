@@ -218,7 +218,7 @@ fn step(elsewhere: u32) -> impl Strategy<Value = Step> {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: if cfg!(miri) { 6 } else { 300 },
+        cases: if cfg!(miri) { 4 } else { 300 },
         // Miri has no file system to keep failures in.
         failure_persistence: (!cfg!(miri))
             .then(|| Box::<FileFailurePersistence>::default() as Box<dyn FailurePersistence>),
@@ -226,7 +226,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-const LONGEST: usize = if cfg!(miri) { 60 } else { 400 };
+const LONGEST: usize = if cfg!(miri) { 50 } else { 400 };
 
 proptest! {
     #![proptest_config(config())]

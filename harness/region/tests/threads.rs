@@ -3,6 +3,7 @@
 use heapgate_region::{MAX_OBJECT_BYTES, Region, scope, stats};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 static REGION: Region<System> = Region::new(System);
 
@@ -80,18 +81,24 @@ fn trade(market: &[Mutex<Vec<Block>>], seed: u64, scopes: usize) {
     }
 }
 
+/// Waits for threads to exit, and so to return their chunks: the end of `thread::scope` waits for their closures only.
+fn join_all<const N: usize>(threads: [ScopedJoinHandle<'_, ()>; N]) {
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
 #[test]
 fn blocks_traded_between_threads_stay_intact_and_every_chunk_comes_back() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let before = stats();
     let market: Vec<Mutex<Vec<Block>>> = (0..4).map(|_| Mutex::default()).collect();
-    let (generations, scopes) = if cfg!(miri) { (2, 2) } else { (20, 200) };
+    let (generations, scopes) = if cfg!(miri) { (2, 2) } else { (20u64, 200) };
     for generation in 0..generations {
         std::thread::scope(|threads| {
-            for thread in 0..4 {
+            let spawn = |thread: u64| {
                 let market = &market;
-                threads.spawn(move || trade(market, 1 + generation * 4 + thread, scopes));
-            }
+                threads.spawn(move || trade(market, 1 + generation * 4 + thread, scopes))
+            };
+            join_all([0, 1, 2, 3].map(spawn));
         });
     }
     let after = stats();
@@ -108,7 +115,7 @@ fn the_owner_and_another_thread_empty_a_chunk_together() {
     let before = stats();
     for _ in 0..if cfg!(miri) { 3 } else { 300 } {
         std::thread::scope(|threads| {
-            threads.spawn(|| {
+            let owner = threads.spawn(|| {
                 let mut blocks: Vec<Block> = scope(|| (0..100).map(|byte| Block::new(64, byte)).collect());
                 let half = blocks.split_off(50);
                 let other = std::thread::spawn(move || drop(half));
@@ -117,6 +124,7 @@ fn the_owner_and_another_thread_empty_a_chunk_together() {
                 scope(|| drop(Block::new(MAX_OBJECT_BYTES, 1)));
                 other.join().unwrap();
             });
+            join_all([owner]);
         });
     }
     assert_eq!(stats().chunks_in_use, before.chunks_in_use);

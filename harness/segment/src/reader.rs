@@ -100,8 +100,7 @@ impl<'a> Reader<'a> {
         // from a slot that nobody had used when the reading began.
         for (word, total) in totals.0.iter_mut().enumerate() {
             let slots = (0..self.slots_used()).chain([self.slots]);
-            *total =
-                slots.map(|slot| self.word(first + slot * SLOT_STRIDE + word * 8)).fold(0, u64::wrapping_add);
+            *total = slots.map(|slot| self.word(first + slot * SLOT_STRIDE + word * 8)).fold(0, u64::wrapping_add);
         }
         totals
     }

@@ -245,3 +245,49 @@ impl Phase {
         self.record.ended.store(1, Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Level;
+
+    /// Page-aligned, zeroed memory, shared as a segment's is.
+    #[repr(C, align(4096))]
+    struct Memory([AtomicU64; layout::segment_bytes(1) / 8]);
+
+    static MEMORY: Memory = Memory([const { AtomicU64::new(0) }; layout::segment_bytes(1) / 8]);
+
+    #[test]
+    fn threads_take_turns_on_one_slot_and_share_the_other() {
+        layout::format(&MEMORY.0, 1, Level::Count, 1);
+        let base = NonNull::from(&MEMORY);
+        // SAFETY: a static of atomics, aligned to a page, is valid for the process's life.
+        let writer = unsafe { Writer::from_raw(base.cast(), size_of::<Memory>()) }.unwrap();
+        std::thread::scope(|scope| {
+            for tid in 1..=3 {
+                scope.spawn(move || {
+                    for _ in 0..5 {
+                        if let Some(slot) = writer.claim(tid) {
+                            slot.count_alloc::<false>(|| writer.sums(), false, 10);
+                            writer.retire(slot);
+                        } else {
+                            writer.overflow().count_alloc::<true>(|| writer.sums(), false, 10);
+                        }
+                    }
+                });
+            }
+        });
+        let header = writer.header();
+        assert_eq!(header.claims.load(Relaxed) + header.overflow_claims.load(Relaxed), 15);
+        assert_eq!((writer.sums().objects.load(Relaxed), writer.sums().bytes.load(Relaxed)), (15, 150));
+        assert_eq!(writer.sums().peak_objects.load(Relaxed), 15);
+    }
+
+    #[test]
+    fn memory_that_holds_no_segment_is_not_taken() {
+        static EMPTY: Memory = Memory([const { AtomicU64::new(0) }; layout::segment_bytes(1) / 8]);
+        // SAFETY: a static of atomics, aligned to a page, is valid for the process's life.
+        let refused = unsafe { Writer::from_raw(NonNull::from(&EMPTY).cast(), size_of::<Memory>()) };
+        assert_eq!(refused.unwrap_err(), LayoutError::NotASegment);
+    }
+}

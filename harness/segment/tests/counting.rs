@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Segment, cases};
+use common::Segment;
 use heapgate_segment::histogram::{BUCKETS, bucket_bounds, bucket_of};
 use heapgate_segment::layout::Operation;
 use heapgate_segment::size_class::{SIZE_CLASSES, size_class_of};
@@ -96,9 +96,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(96), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
     fn interrupted_counts_do_not_bleed_into_their_neighbours(calls in prop::collection::vec(call(), 1..16), own in any::<bool>()) {
         let segment = Segment::attached(1);
         let first = segment.thread(1);
@@ -117,6 +118,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
     fn what_is_live_in_a_size_class_is_what_was_allocated_less_what_was_freed(steps in prop::collection::vec(step(), 0..300)) {
         let segment = Segment::attached(1);
         let thread = segment.thread(1);

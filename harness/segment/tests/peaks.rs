@@ -6,7 +6,7 @@ mod common;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use common::{Segment, Thread, cases, rounds};
+use common::{Segment, Thread, rounds};
 use heapgate_segment::layout::{BATCH_BYTES, BATCH_OBJECTS};
 use heapgate_segment::reader::Peaks;
 use heapgate_segment::writer::Phase;
@@ -60,9 +60,18 @@ impl Truth {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     /// So many objects of so many bytes.
-    Alloc { objects: usize, bytes: u64 },
-    Realloc { object: prop::sample::Index, bytes: u64 },
-    Dealloc { objects: usize, first: prop::sample::Index },
+    Alloc {
+        objects: usize,
+        bytes: u64,
+    },
+    Realloc {
+        object: prop::sample::Index,
+        bytes: u64,
+    },
+    Dealloc {
+        objects: usize,
+        first: prop::sample::Index,
+    },
     BeginPhase,
 }
 
@@ -83,7 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// At most as many phases as there is room for.
 fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
-    prop::collection::vec((0usize..4, step()), 0..if cfg!(miri) { 20 } else { 120 }).prop_map(|mut steps| {
+    prop::collection::vec((0usize..4, step()), 0..120).prop_map(|mut steps| {
         let mut phases = 0;
         steps.retain(|(_, step)| {
             phases += usize::from(matches!(step, Step::BeginPhase));
@@ -134,9 +143,10 @@ fn run(segment: Segment, threads: &[Thread], steps: &[(usize, Step)]) -> Result<
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(192), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
     fn with_one_thread_peaks_are_exact_in_every_phase(steps in steps()) {
         let segment = Segment::attached(1);
         let threads = [segment.thread(1)];
@@ -146,6 +156,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
     fn with_several_threads_peaks_are_within_a_batch_for_each(steps in steps()) {
         let segment = Segment::attached(4);
         let threads: Vec<_> = (1..=4).map(|tid| segment.thread(tid)).collect();
@@ -155,6 +166,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
     fn threads_without_a_slot_are_in_the_error_of_the_peaks(steps in steps()) {
         let segment = Segment::attached(1);
         let threads = [segment.thread(1), segment.thread(2)];

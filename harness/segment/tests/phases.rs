@@ -46,6 +46,7 @@ fn a_difference_keeps_counts_that_share_a_word_apart() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
 fn an_open_phase_is_read_as_of_now() {
     let segment = Segment::attached(1);
     let thread = segment.thread(1);
@@ -64,6 +65,7 @@ fn an_open_phase_is_read_as_of_now() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
 fn an_ended_phase_does_not_change_any_more() {
     let segment = Segment::attached(1);
     let thread = segment.thread(1);
@@ -93,6 +95,7 @@ fn a_phase_has_the_gauges_that_were_set_and_no_others() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
 fn phases_follow_each_other_in_time() {
     let segment = Segment::attached(1);
     for kind in 0..4 {
@@ -111,6 +114,7 @@ fn phases_follow_each_other_in_time() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
 #[should_panic(expected = "phase 16 of 16")]
 fn one_phase_too_many_is_refused() {
     let segment = Segment::attached(1);

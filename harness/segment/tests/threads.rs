@@ -38,7 +38,10 @@ fn totals_stay_exact_over_many_short_threads() {
     let (reader, threads) = (segment.reader(), 3 * waves as u64);
     let totals = reader.totals();
     assert_eq!((totals.alloc_calls(), totals.alloc_bytes()), (threads, 100 * threads));
-    assert_eq!((totals.alloc_zeroed_calls(), totals.dealloc_calls(), totals.realloc_calls()), (threads, threads, threads));
+    assert_eq!(
+        (totals.alloc_zeroed_calls(), totals.dealloc_calls(), totals.realloc_calls()),
+        (threads, threads, threads)
+    );
     assert_eq!((totals.live_objects(), totals.live_bytes()), (threads as i64, 200 * threads as i64));
     assert_eq!(reader.threads(), (threads, 0));
     assert!(reader.slots_used() <= 3);
@@ -146,8 +149,8 @@ fn no_reader_sees_more_freed_than_allocated_while_threads_pass_objects_on() {
 
 #[test]
 fn objects_of_a_thread_that_began_during_a_reading_are_not_seen_freed_only() {
-    const SLOTS: usize = 32;
-    for _ in 0..rounds(200, 2) {
+    const SLOTS: usize = rounds(32, 3);
+    for _ in 0..rounds(200, 1) {
         let segment = Segment::attached(SLOTS);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -167,9 +170,10 @@ fn objects_of_a_thread_that_began_during_a_reading_are_not_seen_freed_only() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "reads so many words that it takes Miri minutes")]
 fn a_phase_that_ends_while_threads_begin_has_not_more_freed_than_allocated() {
     const SLOTS: usize = 32;
-    for _ in 0..rounds(30, 1) {
+    for _ in 0..30 {
         let segment = Segment::attached(SLOTS);
         thread::scope(|scope| {
             let first = segment.thread(1);

@@ -1,6 +1,6 @@
 //! Flags that say what is run and how: shared by `run`, `gate` and `baseline record`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -112,6 +112,17 @@ impl Selection {
             output: self.output.clone(),
         })
     }
+}
+
+/// Limits for a workload that isn't there would never be looked at: a typing mistake that lets a regression pass.
+fn check_names(config: &Config) -> Result<(), Failure> {
+    for name in config.named_workloads() {
+        if !matrix::exists(name) {
+            let file = config.source.as_deref().unwrap_or(Path::new("the settings")).display();
+            return Err(Failure::usage(format!("{file}: {}", matrix::unknown(name).error)));
+        }
+    }
+    Ok(())
 }
 
 fn level(name: &str) -> Result<Level, String> {

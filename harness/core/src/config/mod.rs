@@ -171,8 +171,10 @@ mod tests {
             peak_rss_bytes = { soft = "30%", hard = "1 GiB" }
             [workload."tokenize".limits]
             peak_rss_bytes = { hard = "500 MiB" }
+            left_rss_bytes = { soft = "5%" }
             [workload."tokenize/hf-wordpiece".limits]
             peak_rss_bytes = { soft = false }
+            left_rss_bytes = { soft = "2%" }
             "#,
         );
         let limits = |index| config.limits_for(&testing::cell(index), MetricId::PeakRss);
@@ -180,6 +182,8 @@ mod tests {
         assert_eq!(limits(0), Limits { soft: None, hard: Some(500.0 * mib) });
         assert_eq!(limits(3), Limits { soft: Some(0.3), hard: Some(500.0 * mib) }, "another variant of tokenize");
         assert_eq!(limits(1), Limits { soft: Some(0.3), hard: Some(1024.0 * mib) }, "another workload");
+        let left = |index| config.limits_for(&testing::cell(index), MetricId::LeftRss).soft;
+        assert_eq!([left(0), left(3), left(1)], [Some(0.02), Some(0.05), Some(0.15)]);
     }
 
     #[test]

@@ -105,6 +105,7 @@ mod tests {
         report.trials.reverse();
         let reversed: Vec<_> = report.cells().iter().map(|c| (c.cell.clone(), c.trials.len())).collect();
         assert_eq!(expected, reversed);
+        assert!(report.cells().iter().all(|c| c.trials.is_sorted_by_key(|t| t.rep)));
         assert_eq!(expected.len(), 3);
     }
 

@@ -343,9 +343,13 @@ mod tests {
 
     #[test]
     fn hostile_histograms_are_refused_before_they_are_read() {
-        for buckets in
-            [vec![(u32::MAX, 1)], vec![(5, 1), (4, 1)], vec![(5, 1), (5, 1)], vec![(4, u64::MAX), (5, u64::MAX)]]
-        {
+        for buckets in [
+            vec![(u32::MAX, 1)],
+            vec![(BUCKETS as u32, 1)],
+            vec![(5, 1), (4, 1)],
+            vec![(5, 1), (5, 1)],
+            vec![(4, u64::MAX), (5, u64::MAX)],
+        ] {
             let fault = fault(|r| r.trials[0].phases[2].stalls.clean.realloc = buckets);
             assert!(matches!(fault, Fault::BadBucket { .. } | Fault::TooLarge { .. }), "{fault}");
         }

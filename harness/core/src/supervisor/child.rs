@@ -17,7 +17,7 @@ use super::reading::{self, Watched};
 use super::{Settings, SuperviseError};
 use crate::metric;
 use crate::plan::Planned;
-use crate::report::{Outcome, Trial};
+use crate::report::{self, Outcome, Trial};
 use crate::sampler::{self, Sampler, Snapshot};
 use crate::sys::{
     spawn,
@@ -88,12 +88,18 @@ pub(super) fn run(
         metrics: std::collections::BTreeMap::new(),
         notes: notes(reader, watch.peaks_are_exact, settings.slots),
     };
-    let regions = trial.phases.iter().filter_map(|p| p.region.as_ref());
-    if let Some(region) = regions.last().filter(|r| r.status.starts_with("unavailable")) {
+    let mut regions = trial.phases.iter().filter_map(|p| p.region.as_ref());
+    if let Some(region) = regions.next_back().filter(|r| r.status.starts_with("unavailable")) {
         let note = format!("no region: its address range is {}; everything went to the allocator below", region.status);
         trial.notes.push(note);
     }
-    trial.metrics = metric::ALL.iter().filter_map(|&id| Some((id, (id.metric().read)(&trial)?))).collect();
+    trial.metrics = metric::read_all(&trial);
+    // What a dying process leaves may be nonsense; it must not cost the report.
+    if let Err(fault) = report::check_trial(&trial) {
+        trial.notes.push(format!("the telemetry it left can't be right and was dropped: {fault}"));
+        trial.phases.clear();
+        trial.metrics.clear();
+    }
     Ok(Some(trial))
 }
 
@@ -272,7 +278,8 @@ fn notes(reader: Reader<'_>, peaks_are_exact: bool, slots: usize) -> Vec<String>
 
 fn steal_share(before: (u64, u64), after: (u64, u64)) -> Option<f64> {
     let all = after.0.checked_sub(before.0).filter(|&all| all > 0)?;
-    Some(after.1.saturating_sub(before.1) as f64 / all as f64)
+    // The kernel's counters may step back; a share may not.
+    Some((after.1.saturating_sub(before.1) as f64 / all as f64).min(1.0))
 }
 
 /// The end of what the child printed.
