@@ -272,27 +272,33 @@ const _: () = assert!(BUCKETS.is_multiple_of(2), "two interrupted counts share a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Barrier;
+
+    /// Two threads leave it at the same time: a `std::sync::Barrier` wakes one long after the other.
+    fn meet(arrivals: &AtomicU64) {
+        let all = (arrivals.fetch_add(1, SeqCst) / 2 + 1) * 2;
+        while arrivals.load(SeqCst) < all {
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn a_peak_that_starts_anew_is_never_below_what_is_live() {
-        let sums = Sums::default();
-        let rounds = if cfg!(miri) { 20 } else { 20_000 };
-        let barrier = Barrier::new(2);
+        let (sums, arrivals) = (Sums::default(), AtomicU64::new(0));
+        let rounds = if cfg!(miri) { 20 } else { 200_000 };
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 0..rounds {
-                    barrier.wait();
+                    meet(&arrivals);
                     // Up in one round and down in the next, so that the old peak is high enough now and again.
                     let up = if round % 2 == 0 { 1 } else { -1 };
                     sums.add(up, up << 30, up.max(0), (up << 30).max(0));
-                    barrier.wait();
+                    meet(&arrivals);
                 }
             });
             for _ in 0..rounds {
-                barrier.wait();
+                meet(&arrivals);
                 sums.reset_peaks();
-                barrier.wait();
+                meet(&arrivals);
                 assert!(sums.peak_objects.load(Relaxed) >= sums.objects.load(Relaxed));
                 assert!(sums.peak_bytes.load(Relaxed) >= sums.bytes.load(Relaxed));
             }

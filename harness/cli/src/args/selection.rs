@@ -76,6 +76,7 @@ impl Selection {
     /// # Errors
     /// For a name or value that there isn't.
     pub fn session(&self, config: &Config) -> Result<Session, Failure> {
+        check_names(config)?;
         let allocators = self
             .allocators
             .iter()
