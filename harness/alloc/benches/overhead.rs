@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use heapgate_alloc::segment::clock::ClockKind;
 use heapgate_alloc::segment::control::Control;
 use heapgate_alloc::segment::layout::{self, Level};
 use heapgate_alloc::segment::map::{Mapping, create_file};
@@ -18,6 +19,26 @@ const ROUNDS: usize = 15;
 const OPERATIONS: usize = 2_000_000;
 /// Objects alive at one time: enough that frees don't all hit the object just allocated, few enough to stay in cache.
 const LIVE: usize = 512;
+
+/// What a program's calls go through: the compiler's own shim, which is a function of its own for every global allocator.
+///
+/// # Safety
+/// As [`GlobalAlloc::alloc`].
+#[inline(never)]
+unsafe fn alloc(allocator: &impl GlobalAlloc, layout: Layout) -> *mut u8 {
+    // SAFETY: the caller's contract.
+    unsafe { allocator.alloc(layout) }
+}
+
+/// As [`alloc`], for frees.
+///
+/// # Safety
+/// As [`GlobalAlloc::dealloc`].
+#[inline(never)]
+unsafe fn dealloc(allocator: &impl GlobalAlloc, ptr: *mut u8, layout: Layout) {
+    // SAFETY: the caller's contract.
+    unsafe { allocator.dealloc(ptr, layout) }
+}
 
 /// Frees and allocates at random places of a table; ns per operation.
 fn churn(allocator: &impl GlobalAlloc, seed: u64) -> f64 {
@@ -30,16 +51,16 @@ fn churn(allocator: &impl GlobalAlloc, seed: u64) -> f64 {
         let (old, layout) = table[place];
         if !old.is_null() {
             // SAFETY: `old` was allocated by this allocator with `layout`, below, and is freed once.
-            unsafe { allocator.dealloc(old, layout) };
+            unsafe { dealloc(allocator, old, layout) };
         }
         let layout = Layout::from_size_align(size, 8).expect("a small size");
         // SAFETY: the size is not 0.
-        table[place] = (black_box(unsafe { allocator.alloc(layout) }), layout);
+        table[place] = (black_box(unsafe { alloc(allocator, layout) }), layout);
     }
     let ns = start.elapsed().as_nanos() as f64 / OPERATIONS as f64;
     for (old, layout) in table.into_iter().filter(|(old, _)| !old.is_null()) {
         // SAFETY: as above.
-        unsafe { allocator.dealloc(old, layout) };
+        unsafe { dealloc(allocator, old, layout) };
     }
     ns
 }
@@ -53,6 +74,17 @@ fn churn_on(threads: usize, allocator: &(impl GlobalAlloc + Sync)) -> f64 {
     times.iter().sum::<f64>() / threads as f64
 }
 
+/// Two readings of the clock with nothing between, as around every timed call: what no telemetry can be below; ns.
+fn clock_pair() -> f64 {
+    let clock = ClockKind::detect();
+    let start = Instant::now();
+    for _ in 0..OPERATIONS {
+        black_box(clock.now());
+        black_box(clock.now());
+    }
+    start.elapsed().as_nanos() as f64 / OPERATIONS as f64
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -62,6 +94,7 @@ fn main() {
     static BARE: Jemalloc = Jemalloc;
     static TELEMETRY: Telemetry<Jemalloc> = Telemetry::new(Jemalloc);
 
+    println!("two readings of the clock: {:.2} ns", median((0..ROUNDS).map(|_| clock_pair()).collect()));
     println!("inert (no segment)");
     for threads in [1, 2] {
         let (mut bare, mut inert) = (Vec::new(), Vec::new());

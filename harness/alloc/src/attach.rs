@@ -42,12 +42,12 @@ pub(crate) fn clock() -> ClockKind {
     if CPU_CLOCK.load(Relaxed) { OWN } else { ClockKind::Monotonic }
 }
 
-/// The level in force.
+/// The level in force, as the word it is.
 #[inline(always)]
-pub(crate) fn level() -> Level {
+pub(crate) fn level() -> u64 {
     // SAFETY: LEVEL points to NO_LEVEL or to the level word of a segment that stays mapped until the process ends. Acquire pairs with the
     // store in `attach`: a call that sees the segment's word sees STATE and all it holds.
-    Level::from_word(unsafe { (*LEVEL.load(Acquire)).load(Relaxed) })
+    unsafe { (*LEVEL.load(Acquire)).load(Relaxed) }
 }
 
 /// The segment, once there is one.

@@ -8,6 +8,9 @@ use crate::attach;
 use crate::rseq::Window;
 use crate::thread;
 
+/// The level at which nothing is done.
+const OFF: u64 = Level::Off as u64;
+
 /// A global allocator that records what passes through it to `A`.
 ///
 /// # Implementation
@@ -32,43 +35,47 @@ impl<A> Telemetry<A> {
 
 // SAFETY: every method hands its arguments to the same method of `A` and returns what that returned; `A` is a GlobalAlloc by the bound.
 // What is done beside that neither allocates nor unwinds.
+//
+// The usual path, counting, is written to need no stack and to save no registers: whatever else may happen is a function of its own, called last.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Telemetry<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps `alloc`'s contract, which is `A`'s too.
         let call = || unsafe { self.0.alloc(layout) };
-        match attach::level() {
-            Level::Off => call(),
-            Level::Count => counted_alloc(false, layout.size(), call()),
-            level => counted_alloc(false, layout.size(), timed(level, Operation::Alloc, call)),
+        let level = attach::level();
+        if level == OFF {
+            return call();
         }
+        if is_timed(level, Operation::Alloc) {
+            // SAFETY: the caller keeps `alloc`'s contract.
+            return unsafe { self.timed_alloc(layout, level) };
+        }
+        counted_alloc(call(), layout.size())
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps `alloc_zeroed`'s contract, which is `A`'s too.
-        let call = || unsafe { self.0.alloc_zeroed(layout) };
-        match attach::level() {
-            Level::Off => call(),
-            Level::Count => counted_alloc(true, layout.size(), call()),
-            level => counted_alloc(true, layout.size(), timed(level, Operation::AllocZeroed, call)),
-        }
+        // Rarer than the others, and zeroing costs more than a call.
+        // SAFETY: the caller keeps `alloc_zeroed`'s contract.
+        unsafe { self.any_alloc_zeroed(layout) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         // SAFETY: the caller keeps `dealloc`'s contract, which is `A`'s too.
         let call = || unsafe { self.0.dealloc(ptr, layout) };
-        match attach::level() {
-            Level::Off => call(),
-            Level::Count => {
-                count_dealloc(layout.size());
-                call();
-            }
-            level => {
-                count_dealloc(layout.size());
-                timed(level, Operation::Dealloc, call);
-            }
+        let level = attach::level();
+        if level == OFF {
+            return call();
+        }
+        if is_timed(level, Operation::Dealloc) {
+            // SAFETY: the caller keeps `dealloc`'s contract.
+            return unsafe { self.timed_dealloc(ptr, layout, level) };
+        }
+        match thread::own_slot() {
+            Some(slot) if !slot.count_dealloc(layout.size() as u64) => call(),
+            // SAFETY: the caller keeps `dealloc`'s contract.
+            slot => unsafe { self.unusual_dealloc(ptr, layout, slot) },
         }
     }
 
@@ -76,77 +83,187 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Telemetry<A> {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller keeps `realloc`'s contract, which is `A`'s too.
         let call = || unsafe { self.0.realloc(ptr, layout, new_size) };
-        match attach::level() {
-            Level::Off => call(),
-            Level::Count => counted_realloc(layout.size(), new_size, call()),
-            level => counted_realloc(layout.size(), new_size, timed(level, Operation::Realloc, call)),
+        let level = attach::level();
+        if level == OFF {
+            return call();
         }
+        if is_timed(level, Operation::Realloc) {
+            // SAFETY: the caller keeps `realloc`'s contract.
+            return unsafe { self.timed_realloc(ptr, layout, new_size, level) };
+        }
+        counted_realloc(call(), layout.size(), new_size)
+    }
+}
+
+impl<A: GlobalAlloc> Telemetry<A> {
+    /// # Safety
+    /// As [`GlobalAlloc::alloc`].
+    #[inline(never)]
+    unsafe fn timed_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
+        // SAFETY: the caller's contract.
+        counted_alloc(timed(level, Operation::Alloc, || unsafe { self.0.alloc(layout) }), layout.size())
+    }
+
+    /// # Safety
+    /// As [`GlobalAlloc::alloc_zeroed`].
+    #[inline(never)]
+    unsafe fn any_alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's contract.
+        let call = || unsafe { self.0.alloc_zeroed(layout) };
+        let level = attach::level();
+        if level == OFF {
+            return call();
+        }
+        let timed_now = is_timed(level, Operation::AllocZeroed);
+        let ptr = if timed_now { timed(level, Operation::AllocZeroed, call) } else { call() };
+        if !ptr.is_null() {
+            let bytes = layout.size() as u64;
+            thread::with_slot(|slot| slot.count_zeroed::<false>(bytes), |shared| shared.count_zeroed::<true>(bytes));
+        }
+        counted_alloc(ptr, layout.size())
+    }
+
+    /// # Safety
+    /// As [`GlobalAlloc::dealloc`].
+    #[inline(never)]
+    unsafe fn timed_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
+        match thread::own_slot() {
+            Some(slot) if !slot.count_dealloc(layout.size() as u64) => {}
+            Some(slot) => slot.settle(attach::sums()),
+            None => unusual_count_dealloc(layout.size()),
+        }
+        // SAFETY: the caller's contract.
+        timed(level, Operation::Dealloc, || unsafe { self.0.dealloc(ptr, layout) });
+    }
+
+    /// A free after which settling is due, or one by a thread without a slot.
+    ///
+    /// # Safety
+    /// As [`GlobalAlloc::dealloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn unusual_dealloc(&self, ptr: *mut u8, layout: Layout, counted_in: Option<&Slot>) {
+        match counted_in {
+            Some(slot) => slot.settle(attach::sums()),
+            None => unusual_count_dealloc(layout.size()),
+        }
+        // SAFETY: the caller's contract.
+        unsafe { self.0.dealloc(ptr, layout) }
+    }
+
+    /// # Safety
+    /// As [`GlobalAlloc::realloc`].
+    #[inline(never)]
+    unsafe fn timed_realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize, level: u64) -> *mut u8 {
+        // SAFETY: the caller's contract.
+        let call = || unsafe { self.0.realloc(ptr, layout, new_size) };
+        counted_realloc(timed(level, Operation::Realloc, call), layout.size(), new_size)
     }
 }
 
 #[inline(always)]
-fn counted_alloc(zeroed: bool, bytes: usize, ptr: *mut u8) -> *mut u8 {
-    if ptr.is_null() {
-        count_failed();
-        return ptr;
+fn counted_alloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
+    match thread::own_slot() {
+        Some(slot) if !ptr.is_null() => {
+            if slot.count_alloc(bytes as u64) {
+                return settled(ptr, slot);
+            }
+            ptr
+        }
+        _ => unusual_alloc(ptr, bytes),
     }
-    thread::with_slot(
-        |slot| slot.count_alloc::<false>(attach::sums, zeroed, bytes as u64),
-        |shared| shared.count_alloc::<true>(attach::sums, zeroed, bytes as u64),
-    );
+}
+
+#[inline(always)]
+fn counted_realloc(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
+    match thread::own_slot() {
+        Some(slot) if !ptr.is_null() => {
+            if slot.count_realloc(old as u64, new as u64) {
+                return settled(ptr, slot);
+            }
+            ptr
+        }
+        _ => unusual_realloc(ptr, old, new),
+    }
+}
+
+/// Hands `ptr` through, so that the caller need not keep it.
+#[cold]
+#[inline(never)]
+fn settled(ptr: *mut u8, slot: &Slot) -> *mut u8 {
+    slot.settle(attach::sums());
     ptr
 }
 
-#[inline(always)]
-fn count_dealloc(bytes: usize) {
-    thread::with_slot(
-        |slot| slot.count_dealloc::<false>(attach::sums, bytes as u64),
-        |shared| shared.count_dealloc::<true>(attach::sums, bytes as u64),
-    );
-}
-
-#[inline(always)]
-fn counted_realloc(old: usize, new: usize, ptr: *mut u8) -> *mut u8 {
+/// An allocation that was refused, or one by a thread without a slot.
+#[cold]
+#[inline(never)]
+fn unusual_alloc(ptr: *mut u8, bytes: usize) -> *mut u8 {
     if ptr.is_null() {
         count_failed();
-        return ptr;
+    } else {
+        thread::with_slot(
+            |slot| settle_if(slot.count_alloc(bytes as u64), slot),
+            |shared| shared.count_alloc_shared(attach::sums(), bytes as u64),
+        );
     }
-    thread::with_slot(
-        |slot| slot.count_realloc::<false>(attach::sums, old as u64, new as u64),
-        |shared| shared.count_realloc::<true>(attach::sums, old as u64, new as u64),
-    );
     ptr
 }
 
 #[cold]
+#[inline(never)]
+fn unusual_count_dealloc(bytes: usize) {
+    thread::with_slot(
+        |slot| settle_if(slot.count_dealloc(bytes as u64), slot),
+        |shared| shared.count_dealloc_shared(attach::sums(), bytes as u64),
+    );
+}
+
+#[cold]
+#[inline(never)]
+fn unusual_realloc(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
+    if ptr.is_null() {
+        count_failed();
+    } else {
+        thread::with_slot(
+            |slot| settle_if(slot.count_realloc(old as u64, new as u64), slot),
+            |shared| shared.count_realloc_shared(attach::sums(), old as u64, new as u64),
+        );
+    }
+    ptr
+}
+
 fn count_failed() {
     thread::with_slot(Slot::count_failed::<false>, Slot::count_failed::<true>);
 }
 
-/// Makes a call, and times it if it is this one's turn.
-#[inline(always)]
-fn timed<R>(level: Level, operation: Operation, call: impl FnOnce() -> R) -> R {
-    if level == Level::Exact || (level == Level::ExactAlloc && operation != Operation::Dealloc) {
-        return timed_call(operation, 1, call);
+fn settle_if(due: bool, slot: &Slot) {
+    if due {
+        slot.settle(attach::sums());
     }
-    match thread::current() {
-        Some(slot) if slot.is_sampled() => sampled_call(slot, operation, call),
+}
+
+/// Whether this call's time is to be recorded. At the sampled levels this counts the call down.
+#[inline(always)]
+fn is_timed(level: u64, operation: Operation) -> bool {
+    // The cheap levels first: to them a comparison more is a large part of the cost. A word that is no level counts.
+    if level <= Level::Count as u64 {
+        return false;
+    }
+    match Level::from_word(level) {
+        Level::Exact => true,
+        Level::ExactAlloc if operation != Operation::Dealloc => true,
         // A thread without a slot has no countdown: its calls are counted, never timed, which the report notes.
-        _ => call(),
+        Level::Sampled | Level::ExactAlloc => thread::current().is_some_and(Slot::is_sampled),
+        Level::Off | Level::Count => false,
     }
 }
 
-/// One call in many: out of the way of the others.
-#[cold]
-#[inline(never)]
-fn sampled_call<R>(slot: &'static Slot, operation: Operation, call: impl FnOnce() -> R) -> R {
-    let period = attach::sample_period();
-    slot.draw_countdown(period);
-    timed_call(operation, period, call)
-}
-
+/// Makes a call and records its time.
 #[inline(always)]
-fn timed_call<R>(operation: Operation, weight: u64, call: impl FnOnce() -> R) -> R {
+fn timed<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
+    let exact = level == Level::Exact as u64 || (level == Level::ExactAlloc as u64 && operation != Operation::Dealloc);
+    let weight = if exact { 1 } else { draw_next_sample() };
     let clock = attach::clock();
     let window = Window::open();
     let begin = clock.now();
@@ -155,9 +272,29 @@ fn timed_call<R>(operation: Operation, weight: u64, call: impl FnOnce() -> R) ->
     let interrupted = window.close();
     // A counter that steps back by a few ticks between cores must not become a stall of centuries.
     let ticks = end.saturating_sub(begin);
+    match thread::own_slot() {
+        Some(slot) => slot.record::<false>(operation, ticks, interrupted, weight),
+        None => record_unusual(operation, ticks, interrupted, weight),
+    }
+    result
+}
+
+/// Draws when the next sample is due; returns for how many calls this one stands.
+#[cold]
+#[inline(never)]
+fn draw_next_sample() -> u64 {
+    let period = attach::sample_period();
+    if let Some(slot) = thread::current() {
+        slot.draw_countdown(period);
+    }
+    period
+}
+
+#[cold]
+#[inline(never)]
+fn record_unusual(operation: Operation, ticks: u64, interrupted: bool, weight: u64) {
     thread::with_slot(
         |slot| slot.record::<false>(operation, ticks, interrupted, weight),
         |shared| shared.record::<true>(operation, ticks, interrupted, weight),
     );
-    result
 }

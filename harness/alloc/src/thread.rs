@@ -35,6 +35,12 @@ pub(crate) fn current() -> Option<&'static Slot> {
     unsafe { SLOT.get().as_ref() }
 }
 
+/// This thread's own slot, if counting in it needs no guard: see [`with_slot`].
+#[inline(always)]
+pub(crate) fn own_slot() -> Option<&'static Slot> {
+    if ADD_IS_ONE_INSTRUCTION { current() } else { None }
+}
+
 /// Counts: in this thread's slot by `own`, or in the shared one by `shared` if the thread has none. A signal handler that interrupted
 /// its own thread's counting counts in the same slot where an add is one instruction, else in the shared one.
 #[inline(always)]

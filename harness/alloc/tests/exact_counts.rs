@@ -120,7 +120,7 @@ fn scenarios(name: &str) {
         "refused" => {
             let layout = Layout::from_size_align(isize::MAX as usize - 4096, 8).expect("a valid layout");
             // SAFETY: the size is not 0.
-            assert!(unsafe { std::alloc::alloc(layout) }.is_null());
+            assert!(black_box(unsafe { std::alloc::alloc(layout) }).is_null());
         }
         "timed" => (0..1000).for_each(|_| object(IN_THREAD)),
         other => panic!("no scenario {other}"),

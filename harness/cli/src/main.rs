@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match Cli::parse().execute() {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("heapgate: {:#}", failure.error);
+            eprintln!("heapgate: {failure}");
             ExitCode::from(failure.code)
         }
     }

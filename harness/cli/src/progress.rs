@@ -34,7 +34,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 if !trial.outcome.is_completed() {
-                    bar.println(failure(trial));
+                    bar.println(format!("{} #{} {}", trial.cell, trial.rep + 1, failure(trial)));
                 }
                 bar.inc(1);
             }
@@ -54,13 +54,21 @@ impl Progress {
     }
 }
 
+/// How a trial failed, and what it said of it.
 fn failure(trial: &Trial) -> String {
     let said = match &trial.outcome {
         Outcome::Failed { stderr, .. } | Outcome::Killed { stderr, .. } | Outcome::OutOfMemory { stderr, .. } => {
-            stderr.lines().last().unwrap_or("")
+            reason(stderr)
         }
         Outcome::Completed | Outcome::TimedOut { .. } => "",
     };
     let separator = if said.is_empty() { "" } else { ": " };
-    format!("{} #{} {}{separator}{said}", trial.cell, trial.rep + 1, trial.outcome)
+    format!("{}{separator}{said}", trial.outcome)
+}
+
+/// The line of a child's messages that says why it ended: the last before what Rust's runtime says of backtraces.
+fn reason(messages: &str) -> &str {
+    let of_backtraces =
+        |line: &&str| ["note: ", "stack backtrace:", "skipping backtrace"].iter().any(|b| line.starts_with(b));
+    messages.lines().take_while(|line| !of_backtraces(line)).last().unwrap_or("")
 }

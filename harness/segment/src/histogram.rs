@@ -10,7 +10,7 @@ const SUB_BITS: u32 = 4;
 /// Buckets per doubling.
 pub const SUB_BUCKETS: usize = 1 << SUB_BITS;
 
-/// The largest power of two that is told apart: 2^39 ticks are over 60 s up to a clock of 9 GHz.
+/// Values below this power of two are told apart: 2^39 ticks are over 60 s up to a clock of 9 GHz.
 const MAX_EXPONENT: u32 = 39;
 
 /// Number of buckets.
@@ -58,7 +58,7 @@ pub(crate) const fn log_linear_bounds<const BITS: u32>(index: usize) -> (u64, u6
     }
     let shift = (index >> BITS) as u32 - 1;
     let low = ((index & (linear - 1)) + linear) as u64;
-    (low << shift, (low + 1) << shift)
+    (low << shift, ((low + 1) as u128).unbounded_shl(shift) as u64)
 }
 
 #[cfg(test)]

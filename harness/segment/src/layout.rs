@@ -207,9 +207,9 @@ pub struct Slot {
     /// Of what this slot has live (allocated − freed, may be negative), the part that is in the header's shared sums.
     pub(crate) added_objects: AtomicI64,
     pub(crate) added_bytes: AtomicI64,
-    /// Most that this slot had live since it last added to the sums.
-    pub(crate) high_objects: AtomicI64,
-    pub(crate) high_bytes: AtomicI64,
+    /// How far this slot is below the most it had live since it last added to the sums.
+    pub(crate) room_objects: AtomicI64,
+    pub(crate) room_bytes: AtomicI64,
     /// Not 0 while the owner is between two stores that belong together: a signal handler on the same thread must keep out.
     pub(crate) busy: AtomicU64,
     /// Calls until the next one that is timed, for the sampled levels.
@@ -293,10 +293,10 @@ pub struct Sums {
     pub(crate) peak_bytes: AtomicI64,
 }
 
-/// Objects that a thread may have allocated or freed without adding them to [`Sums`].
-pub const BATCH_OBJECTS: i64 = 128;
-/// Bytes that a thread may have allocated or freed without adding them to [`Sums`].
-pub const BATCH_BYTES: i64 = 128 * 1024;
+/// Objects by which a thread may go above what it has added to [`Sums`]; below it, twice as many.
+pub const BATCH_OBJECTS: i64 = 64;
+/// The same in bytes.
+pub const BATCH_BYTES: i64 = 64 * 1024;
 
 /// Where the owner table begins.
 pub const OWNERS_OFFSET: usize = 4096;
@@ -327,7 +327,7 @@ pub const fn segment_bytes(slots: usize) -> usize {
 const _: () = {
     assert!(size_of::<Counters>() == 8 * COUNTER_WORDS);
     assert!(COUNTER_WORDS == 10 + 2 * SIZE_CLASSES + OPERATIONS * (BUCKETS + BUCKETS / 2));
-    assert!(SIZE_CLASSES == 188 && BUCKETS == 576);
+    assert!(SIZE_CLASSES == 252 && BUCKETS == 576);
     assert!(offset_of!(Slot, counters) == 56);
     assert!(size_of::<Slot>() <= SLOT_STRIDE && SLOT_STRIDE.is_multiple_of(4096));
     assert!(offset_of!(PhaseRecord, begin) == 8 * (11 + MAX_GAUGES));
@@ -462,15 +462,15 @@ mod tests {
     #[test]
     fn version_1_of_a_slot_has_each_field_at_its_place() {
         assert_eq!(
-            offsets!(Slot: added_objects added_bytes high_objects high_bytes busy countdown random counters),
+            offsets!(Slot: added_objects added_bytes room_objects room_bytes busy countdown random counters),
             [0, 8, 16, 24, 32, 40, 48, 56]
         );
         assert_eq!(offsets!(Counters: objects_freed bytes_freed realloc_old_bytes class_freed), [0, 8, 16, 24]);
-        assert_eq!(offsets!(Counters: objects_allocated bytes_allocated), [1528, 1536]);
-        assert_eq!(offsets!(Counters: alloc_zeroed_calls alloc_zeroed_bytes), [1544, 1552]);
-        assert_eq!(offsets!(Counters: realloc_calls realloc_new_bytes failed_calls), [1560, 1568, 1576]);
-        assert_eq!(offsets!(Counters: class_allocated clean interrupted), [1584, 3088, 21520]);
-        assert_eq!(size_of::<Counters>(), 30_736);
+        assert_eq!(offsets!(Counters: objects_allocated bytes_allocated), [2040, 2048]);
+        assert_eq!(offsets!(Counters: alloc_zeroed_calls alloc_zeroed_bytes), [2056, 2064]);
+        assert_eq!(offsets!(Counters: realloc_calls realloc_new_bytes failed_calls), [2072, 2080, 2088]);
+        assert_eq!(offsets!(Counters: class_allocated clean interrupted), [2096, 4112, 22_544]);
+        assert_eq!(size_of::<Counters>(), 31_760);
     }
 
     #[test]
@@ -479,7 +479,7 @@ mod tests {
             offsets!(PhaseRecord: kind ended units checksum peak_objects peak_bytes begin_at end_at),
             [0, 8, 16, 24, 32, 40, 48, 64]
         );
-        assert_eq!(offsets!(PhaseRecord: gauges_set gauges begin end), [80, 88, 408, 31_144]);
+        assert_eq!(offsets!(PhaseRecord: gauges_set gauges begin end), [80, 88, 408, 32_168]);
         assert_eq!((Gauge::JemallocAllocated as usize, Gauge::RegionEscapedObjects as usize), (0, 16));
     }
 

@@ -118,39 +118,42 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn peaks(&self) -> Peaks {
         let sums = offset_of!(Header, sums);
-        let slot = |index: usize, field: usize| {
-            self.word(layout::slots_offset(self.slots) + index * SLOT_STRIDE + field).cast_signed()
-        };
+        let slot =
+            |index: usize, field: usize| self.word(layout::slots_offset(self.slots) + index * SLOT_STRIDE + field);
+        let counter = |index: usize, field: usize| slot(index, offset_of!(Slot, counters) + field);
         // What the slot that went highest had beyond what it had added, on top of what all have added. What is beyond a batch is on its
         // way to the sum at this instant, and must not be counted on both sides.
-        let highest = |sum: usize, peak: usize, high: usize, added: usize, batch: i64| {
-            let sum = self.word(sums + sum).cast_signed();
-            let beyond = (0..self.slots_used())
-                .map(|index| slot(index, high).wrapping_sub(slot(index, added)).clamp(0, batch))
-                .max()
-                .unwrap_or(0);
-            self.word(sums + peak).cast_signed().max(sum.wrapping_add(beyond))
-        };
+        let highest =
+            |sum: usize, peak: usize, [freed, allocated]: [usize; 2], [room, added]: [usize; 2], batch: i64| {
+                let sum = self.word(sums + sum).cast_signed();
+                let beyond = |index| {
+                    let freed = counter(index, freed);
+                    let live = counter(index, allocated).wrapping_sub(freed);
+                    live.wrapping_add(slot(index, room)).wrapping_sub(slot(index, added)).cast_signed().clamp(0, batch)
+                };
+                let beyond = (0..self.slots_used()).map(beyond).max().unwrap_or(0);
+                self.word(sums + peak).cast_signed().max(sum.wrapping_add(beyond))
+            };
         Peaks {
             objects: highest(
                 offset_of!(Sums, objects),
                 offset_of!(Sums, peak_objects),
-                offset_of!(Slot, high_objects),
-                offset_of!(Slot, added_objects),
+                [offset_of!(Counters, objects_freed), offset_of!(Counters, objects_allocated)],
+                [offset_of!(Slot, room_objects), offset_of!(Slot, added_objects)],
                 BATCH_OBJECTS,
             ),
             bytes: highest(
                 offset_of!(Sums, bytes),
                 offset_of!(Sums, peak_bytes),
-                offset_of!(Slot, high_bytes),
-                offset_of!(Slot, added_bytes),
+                [offset_of!(Counters, bytes_freed), offset_of!(Counters, bytes_allocated)],
+                [offset_of!(Slot, room_bytes), offset_of!(Slot, added_bytes)],
                 BATCH_BYTES,
             ),
             ..self.peak_errors()
         }
     }
 
-    /// One thread alone is exact; each of several may hold back a batch. Those without a slot hold nothing back, but what they add meets
+    /// One thread alone is exact; each of several may hold back up to two batches. Those without a slot hold nothing back, but what they add meets
     /// what others do hold back, so together they count as one more.
     fn peak_errors(&self) -> Peaks {
         let threads = match self.threads() {
@@ -161,8 +164,8 @@ impl<'a> Reader<'a> {
         Peaks {
             objects: 0,
             bytes: 0,
-            objects_error: threads.wrapping_mul(BATCH_OBJECTS as u64),
-            bytes_error: threads.wrapping_mul(BATCH_BYTES as u64),
+            objects_error: threads.wrapping_mul(2 * BATCH_OBJECTS as u64),
+            bytes_error: threads.wrapping_mul(2 * BATCH_BYTES as u64),
         }
     }
 

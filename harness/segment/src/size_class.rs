@@ -1,12 +1,12 @@
-//! Classes of object sizes: the scale of [`crate::histogram`] with four classes per doubling, from 0 bytes to 2^48.
+//! Classes of object sizes: the scale of [`crate::histogram`] with four classes per doubling, for every size there is.
 
 use crate::histogram::{log_linear, log_linear_bounds};
 
 /// Bits of a size, after its leading one, that choose the class.
 const SUB_BITS: u32 = 2;
 
-/// The largest power of two that is told apart: an address space is not larger.
-const MAX_EXPONENT: u32 = 48;
+/// Sizes below this power of two are told apart: all there are, so that none needs a check against the last class.
+const MAX_EXPONENT: u32 = 64;
 
 /// Number of classes.
 pub const SIZE_CLASSES: usize = (1 << SUB_BITS) * (MAX_EXPONENT - SUB_BITS + 1) as usize;
@@ -20,8 +20,7 @@ pub const SIZE_CLASSES: usize = (1 << SUB_BITS) * (MAX_EXPONENT - SUB_BITS + 1) 
 #[inline]
 #[must_use]
 pub const fn size_class_of(bytes: u64) -> usize {
-    let index = log_linear::<SUB_BITS>(bytes);
-    if index < SIZE_CLASSES { index } else { SIZE_CLASSES - 1 }
+    log_linear::<SUB_BITS>(bytes)
 }
 
 /// The largest size, in bytes, of a class.
@@ -31,7 +30,8 @@ pub const fn size_class_of(bytes: u64) -> usize {
 #[must_use]
 pub const fn largest_of_class(class: usize) -> u64 {
     assert!(class < SIZE_CLASSES, "no such size class");
-    log_linear_bounds::<SUB_BITS>(class).1 - 1
+    // The last class ends at 2^64, which wraps to 0.
+    log_linear_bounds::<SUB_BITS>(class).1.wrapping_sub(1)
 }
 
 #[cfg(test)]

@@ -268,10 +268,12 @@ mod tests {
                 scope.spawn(move || {
                     for _ in 0..5 {
                         if let Some(slot) = writer.claim(tid) {
-                            slot.count_alloc::<false>(|| writer.sums(), false, 10);
+                            if slot.count_alloc(10) {
+                                slot.settle(writer.sums());
+                            }
                             writer.retire(slot);
                         } else {
-                            writer.overflow().count_alloc::<true>(|| writer.sums(), false, 10);
+                            writer.overflow().count_alloc_shared(writer.sums(), 10);
                         }
                     }
                 });

@@ -19,7 +19,9 @@ fn count_and_die(writer: Writer) -> ! {
     let slot = writer.claim(1).unwrap_or(writer.overflow());
     let _open = writer.begin_phase(1, Some(slot));
     for _ in 0..OBJECTS {
-        slot.count_alloc::<false>(|| writer.sums(), false, 64);
+        if slot.count_alloc(64) {
+            slot.settle(writer.sums());
+        }
     }
     // SAFETY: a signal to itself has no effect on memory.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };

@@ -11,11 +11,10 @@ use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
 use crate::run::unix_s;
 
+// As for verbs: help is on the structs.
 #[derive(Debug, Subcommand)]
 pub enum Baseline {
-    /// Run workloads, and store their figures as the baseline of this machine's class
     Record(Record),
-    /// List the baselines there are
     List(List),
 }
 
@@ -40,6 +39,7 @@ pub struct Record {
     accept_disagreement: bool,
 }
 
+/// List the baselines there are
 #[derive(Debug, Args)]
 pub struct List {
     /// Folder of the baselines [default: baselines]

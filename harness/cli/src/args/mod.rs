@@ -46,14 +46,17 @@ Examples:
   heapgate diff before.json after.json             two reports
   heapgate baseline record                         this machine's figures become the baseline";
 
+/// Apart in the help of each verb, instead of scattered among its own flags.
+const GLOBAL: &str = "Options of every verb";
+
 /// Flags of every verb.
 #[derive(Debug, clap::Args)]
 pub struct Global {
     /// Settings: limits, and what to do on another machine [default: heapgate.toml, if there is one]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     config: Option<PathBuf>,
     /// When to use colours (NO_COLOR is respected)
-    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN", help_heading = GLOBAL)]
     color: When,
 }
 
@@ -68,18 +71,15 @@ enum When {
     Never,
 }
 
+// A verb's help is on its struct: a comment here would take its place.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run workloads and record what they do with memory
     Run(run::Run),
-    /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
     Gate(gate::Gate),
-    /// Compare two reports
     Diff(diff::Diff),
     /// Record baselines, or list them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
-    /// List workloads, allocators or metrics
     List(list::List),
     /// Run one trial in this process (what children of `run` and `gate` do)
     #[command(hide = true)]

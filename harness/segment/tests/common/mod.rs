@@ -93,22 +93,38 @@ impl Thread {
 
     fn count_alloc(&self, zeroed: bool, bytes: u64) {
         match self.slot {
-            Some(slot) => slot.count_alloc::<false>(|| self.writer.sums(), zeroed, bytes),
-            None => self.writer.overflow().count_alloc::<true>(|| self.writer.sums(), zeroed, bytes),
+            Some(slot) => {
+                if zeroed {
+                    slot.count_zeroed::<false>(bytes);
+                }
+                self.settle_if(slot.count_alloc(bytes));
+            }
+            None => {
+                if zeroed {
+                    self.writer.overflow().count_zeroed::<true>(bytes);
+                }
+                self.writer.overflow().count_alloc_shared(self.writer.sums(), bytes);
+            }
         }
     }
 
     pub fn realloc(&self, old: u64, new: u64) {
         match self.slot {
-            Some(slot) => slot.count_realloc::<false>(|| self.writer.sums(), old, new),
-            None => self.writer.overflow().count_realloc::<true>(|| self.writer.sums(), old, new),
+            Some(slot) => self.settle_if(slot.count_realloc(old, new)),
+            None => self.writer.overflow().count_realloc_shared(self.writer.sums(), old, new),
         }
     }
 
     pub fn dealloc(&self, bytes: u64) {
         match self.slot {
-            Some(slot) => slot.count_dealloc::<false>(|| self.writer.sums(), bytes),
-            None => self.writer.overflow().count_dealloc::<true>(|| self.writer.sums(), bytes),
+            Some(slot) => self.settle_if(slot.count_dealloc(bytes)),
+            None => self.writer.overflow().count_dealloc_shared(self.writer.sums(), bytes),
+        }
+    }
+
+    fn settle_if(&self, due: bool) {
+        if let Some(slot) = self.slot.filter(|_| due) {
+            slot.settle(self.writer.sums());
         }
     }
 

@@ -1,0 +1,207 @@
+//! Whatever ends a trial's process is an outcome, with the telemetry up to that instant; the rest of the matrix goes on.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use common::processes::{Running, children_of, is_heapgate, send, wait_for};
+use common::segment::Segment;
+use common::{Place, REPORT, Ran, outcomes, reached, skip, trials};
+use serde_json::Value;
+
+/// The measured phase, as numbered in the segment.
+const MEASURE: u64 = 2;
+
+fn start(place: &Place, arguments: &str) -> Running {
+    Running::new(place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start"))
+}
+
+/// Kills the first child of `supervisor` that is found measuring, and returns whether there was one.
+fn kill_one_that_measures(supervisor: &mut Running) -> bool {
+    while !supervisor.has_ended() {
+        let Some(segment) = Segment::of_supervisor(supervisor.pid()) else { continue };
+        let reader = segment.reader();
+        let measuring = reader.phases().last().is_some_and(|phase| {
+            phase.kind == MEASURE && !phase.ended && phase.end.since(&phase.begin).allocation_calls() > 0
+        });
+        if let Some(child) = reader.pid().filter(|child| measuring && children_of(supervisor.pid()).contains(child)) {
+            send(child, libc::SIGKILL);
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+#[test]
+fn a_killed_child_is_an_outcome_with_what_it_had_counted() {
+    let place = Place::new();
+    // A second of measuring, or so: five chances to find one at it.
+    let mut supervisor =
+        start(&place, "run tokenize/wordpiece-heap -a jemalloc -n 5 --steps 16 --param document=repeated");
+    assert!(kill_one_that_measures(&mut supervisor), "no child was seen measuring");
+    let ran = Ran::from(supervisor.output()).ends_with(5).says(&["killed by SIGKILL"]);
+    assert!(ran.stdout.contains("killed by SIGKILL"), "{}", ran.stdout);
+
+    let report = place.json(REPORT);
+    assert_eq!(report["complete"], true);
+    let (killed, others): (Vec<&Value>, Vec<&Value>) =
+        trials(&report).iter().partition(|trial| trial["outcome"]["kind"] == "killed");
+    assert_eq!((killed.len(), others.len()), (1, 4));
+    assert!(others.iter().all(|trial| trial["outcome"]["kind"] == "completed"), "the others went on");
+    let (phases, allocations) = reached(killed[0]);
+    assert!(phases.starts_with(&["setup", "warmup", "measure"]), "{phases:?}");
+    assert!(killed[0]["phases"][2]["counts"]["alloc_calls"].as_u64() > Some(0) && allocations > 0);
+    assert!(killed[0]["lifetime_peak_rss_bytes"].as_u64() > Some(0));
+}
+
+/// Two variants of which one needs ten times the memory of the other.
+const SMALL_AND_LARGE: &str =
+    "tokenize/wordpiece-slices tokenize/hf-wordpiece -a system -n 1 --steps 1 --param document=corpus";
+
+/// Checks that of those the large one ran out of memory by `limit` and the small one did not.
+#[track_caller]
+fn only_the_large_one_ran_out_of_memory(place: &Place, limit: &str) {
+    let report = place.json(REPORT);
+    assert_eq!((trials(&report).len(), &report["complete"]), (2, &Value::Bool(true)));
+    for trial in trials(&report) {
+        if trial["cell"]["variant"] == "hf-wordpiece" {
+            assert_eq!(trial["outcome"]["kind"], "out-of-memory", "{}", trial["outcome"]);
+            assert_eq!(trial["outcome"]["limit"], limit);
+            let (phases, allocations) = reached(trial);
+            assert!(phases.len() >= 2 && allocations > 1000, "{phases:?}, {allocations} allocations");
+        } else {
+            assert_eq!(trial["outcome"]["kind"], "completed");
+        }
+    }
+}
+
+#[test]
+fn a_child_beyond_its_memory_limit_is_out_of_memory() {
+    let place = Place::new();
+    let ran = place.run(&format!("run {SMALL_AND_LARGE} --memory-limit 192MiB")).ends_with(5);
+    assert!(ran.stdout.contains("out of memory (rlimit)"), "{}", ran.stdout);
+    only_the_large_one_ran_out_of_memory(&place, "rlimit");
+}
+
+/// A cgroup for memory, of version 1; removed with the test.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(limit_bytes: u64) -> std::io::Result<Self> {
+        let folder = PathBuf::from(format!("/sys/fs/cgroup/memory/heapgate-test-{}", std::process::id()));
+        if !folder.parent().is_some_and(|root| root.join("memory.limit_in_bytes").exists()) {
+            return Err(std::io::Error::other("there is no /sys/fs/cgroup/memory"));
+        }
+        std::fs::create_dir(&folder)?;
+        let group = Self(folder);
+        std::fs::write(group.0.join("memory.limit_in_bytes"), limit_bytes.to_string())?;
+        Ok(group)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_child_beyond_its_cgroups_limit_is_out_of_memory() {
+    let group = match Cgroup::new(128 << 20) {
+        Ok(group) => group,
+        Err(error) => return skip(&format!("out of memory by a cgroup, since none can be made here: {error}")),
+    };
+    let place = Place::new();
+    let ran = place.run(&format!("run {SMALL_AND_LARGE} --cgroup {}", group.0.display())).ends_with(5);
+    assert!(ran.stdout.contains("out of memory (kernel)"), "{}", ran.stdout);
+    only_the_large_one_ran_out_of_memory(&place, "kernel");
+}
+
+#[test]
+fn a_cgroup_that_is_not_there_is_told() {
+    let place = Place::new();
+    place.run(&format!("run {} --cgroup nowhere", common::QUICK)).ends_with(1).says(&["cannot start"]);
+    assert_eq!(outcomes(&place.json(REPORT)), [""; 0]);
+}
+
+#[test]
+fn a_child_that_takes_too_long_is_timed_out_with_what_it_had_counted() {
+    let place = Place::new();
+    let endless = "run tokenize/wordpiece-heap -a jemalloc -n 2 --steps 1000000 --param document=repeated";
+    let ran = place.run(&format!("{endless} --timeout 2")).ends_with(5);
+    assert!(ran.stdout.contains("timed out after 2 s"), "{}", ran.stdout);
+    let report = place.json(REPORT);
+    assert_eq!(outcomes(&report), ["timed-out"; 2], "the second was tried too");
+    for trial in trials(&report) {
+        let (phases, allocations) = reached(trial);
+        assert!(phases.starts_with(&["setup"]) && allocations > 0, "{phases:?}, {allocations} allocations");
+    }
+}
+
+#[test]
+fn a_region_that_cannot_be_had_is_noted_and_the_trial_goes_on() {
+    let place = Place::new();
+    // Enough to work in, and too little to reserve a region in.
+    place.run(&format!("run {} --memory-limit 200MiB", common::QUICK.replace("jemalloc", "region"))).ends_with(0);
+    let report = place.json(REPORT);
+    assert_eq!(outcomes(&report), ["completed"]);
+    let notes = trials(&report)[0]["notes"].to_string();
+    assert!(notes.contains("no region: its address range is unavailable"), "{notes}");
+    let status = trials(&report)[0]["phases"][3]["region"]["status"].to_string();
+    assert!(status.contains("unavailable"), "{status}");
+}
+
+#[test]
+fn an_interrupt_stops_the_child_and_keeps_finished_trials() {
+    let place = Place::new();
+    let many = common::QUICK.replace("-n 1", "-n 10000");
+    let mut command = place.command(&format!("run {many}"));
+    let mut supervisor = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start");
+    let mut lines = BufReader::new(supervisor.stderr.take().expect("piped")).lines();
+    let mut supervisor = Running::new(supervisor);
+    for _ in 0..2 {
+        lines.next().expect("a line for each trial").expect("UTF-8");
+    }
+    let child = wait_for("a child", || children_of(supervisor.pid()).pop());
+    send(supervisor.pid(), libc::SIGINT);
+    let said: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
+    wait_for("the supervisor's end", || supervisor.has_ended().then_some(()));
+    assert_eq!(supervisor.output().status.code(), Some(130));
+    assert!(!is_heapgate(child), "the child was left behind");
+
+    let report = place.json(REPORT);
+    assert!(trials(&report).len() >= 2);
+    assert!(outcomes(&report).iter().all(|outcome| *outcome == "completed"));
+    assert_eq!(report["complete"], false);
+    let last = said.last().expect("a last word");
+    assert_eq!(last, &format!("interrupted; {} finished trials are in {REPORT}", trials(&report).len()));
+    place.run(&format!("diff {REPORT} {REPORT}")).ends_with(4);
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_a_long_trial() {
+    let place = Place::new();
+    let endless = "run tokenize/wordpiece-heap -a jemalloc -n 1 --steps 1000000 --param document=repeated";
+    let supervisor = start(&place, endless);
+    let child = wait_for("a child", || children_of(supervisor.pid()).pop());
+    send(supervisor.pid(), libc::SIGTERM);
+    Ran::from(supervisor.output()).ends_with(130).says(&["interrupted; 0 finished trials"]);
+    assert!(!is_heapgate(child), "the child was left behind");
+    assert_eq!(outcomes(&place.json(REPORT)), [""; 0]);
+}
+
+#[test]
+fn a_supervisor_that_is_killed_takes_its_child_along_and_leaves_a_whole_report() {
+    let place = Place::new();
+    let endless = "run tokenize/wordpiece-heap -a jemalloc -n 1 --steps 1000000 --param document=repeated";
+    let supervisor = start(&place, endless);
+    let child = wait_for("a child", || children_of(supervisor.pid()).into_iter().find(|&child| is_heapgate(child)));
+    // The child asks for the signal between fork and exec, so once it attaches the kernel knows.
+    wait_for("an attached child", || Segment::of_supervisor(supervisor.pid())?.reader().pid());
+    drop(supervisor);
+    wait_for("the child's end", || (!is_heapgate(child)).then_some(()));
+    assert_eq!(place.json(REPORT)["complete"], false);
+}

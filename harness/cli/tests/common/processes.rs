@@ -1,0 +1,78 @@
+//! Processes: finding the children of one that a test has started, waiting, and sending signals.
+
+use std::process::{Child, Output};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes on the slowest machine; only a test that fails comes to it.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// Waits until `look` finds something.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// The children of process `pid` that are alive.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("/proc");
+    all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&child| parent_of(child) == Some(pid))
+        .collect()
+}
+
+/// The parent of process `pid`; `None` for one that is gone or has ended.
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; after it come the state and the parent.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if fields.next()? == "Z" { None } else { fields.next()?.parse().ok() }
+}
+
+/// Whether process `pid` runs heapgate: another may have got the number since.
+pub fn is_heapgate(pid: u32) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == std::path::Path::new(super::HEAPGATE))
+}
+
+/// Sends `signal` to a process that this test has started, or to its child.
+pub fn send(pid: u32, signal: i32) {
+    // SAFETY: kill has no memory requirement.
+    unsafe { libc::kill(pid.cast_signed(), signal) };
+}
+
+/// A process that is ended with the test, whatever the test finds.
+pub struct Running(Option<Child>);
+
+impl Running {
+    pub fn new(child: Child) -> Self {
+        Self(Some(child))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.as_ref().expect("not waited for").id()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.0.as_mut().expect("not waited for").try_wait().expect("wait").is_some()
+    }
+
+    pub fn output(mut self) -> Output {
+        self.0.take().expect("not waited for").wait_with_output().expect("wait")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

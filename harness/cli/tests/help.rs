@@ -1,0 +1,74 @@
+//! What the command line says of itself.
+
+mod common;
+
+use common::Place;
+
+fn shown(arguments: &str) -> String {
+    Place::new().run(arguments).ends_with(0).stdout
+}
+
+/// One snapshot each, named after the verb.
+macro_rules! snapshots {
+    ($($name:ident: $arguments:literal)*) => {$(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(shown($arguments));
+        }
+    )*};
+}
+
+snapshots! {
+    help: "--help"
+    run_help: "run --help"
+    gate_help: "gate --help"
+    diff_help: "diff --help"
+    baseline_help: "baseline --help"
+    baseline_record_help: "baseline record --help"
+    baseline_list_help: "baseline list --help"
+    list_help: "list --help"
+    list: "list"
+}
+
+#[test]
+fn hidden_verbs_are_not_in_the_help() {
+    let help = shown("--help");
+    assert!(!help.contains("trial  ") && !help.contains("probe"), "{help}");
+}
+
+#[test]
+fn lists_as_json_have_these_members() {
+    let list: serde_json::Value = serde_json::from_str(&shown("list --json")).expect("JSON");
+    let members = |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    insta::assert_snapshot!(
+        ["workloads", "allocators", "metrics"]
+            .map(|name| format!("{name}: {}", members(&list[name][0]).join(", ")))
+            .join("\n")
+    );
+    assert_eq!(members(&list), ["allocators", "metrics", "workloads"]);
+}
+
+#[test]
+fn a_part_of_the_list_is_listed_alone() {
+    for part in ["workloads", "allocators", "metrics"] {
+        let list: serde_json::Value = serde_json::from_str(&shown(&format!("list {part} --json"))).expect("JSON");
+        assert_eq!(list.as_object().expect("an object").keys().collect::<Vec<_>>(), [part]);
+    }
+}
+
+#[test]
+fn limits_of_the_settings_are_in_the_list() {
+    let place = Place::new();
+    place.write("heapgate.toml", "[limits]\npeak_rss_bytes = { soft = \"3%\", hard = \"700 MiB\" }\n");
+    let list = place.run("list metrics").ends_with(0).stdout;
+    let line = list.lines().find(|line| line.starts_with("peak_rss_bytes")).expect("listed");
+    assert!(line.contains("3%") && line.contains("700 MiB"), "{line}");
+}
+
+#[test]
+fn every_verb_is_in_the_help() {
+    let help = shown("--help");
+    for verb in ["run", "gate", "diff", "baseline", "list"] {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{verb}  "))), "{verb}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What is printed: JSON that keeps its schema, and text that suits pipes, terminals, and NO_COLOR.
+
+mod common;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::FromRawFd;
+use std::path::Path;
+
+use common::{Place, QUICK, RECORDED, REPORT};
+use serde_json::Value;
+
+/// A published schema.
+fn schema(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas").join(name);
+    serde_json::from_str(&std::fs::read_to_string(path).expect("a schema")).expect("JSON")
+}
+
+/// Checks that `value` has what `schema` requires and nothing that it doesn't know.
+#[track_caller]
+fn has_the_members_of(schema: &Value, value: &Value) {
+    let members = value.as_object().expect("an object");
+    for required in schema["required"].as_array().expect("required members") {
+        assert!(members.contains_key(required.as_str().expect("a name")), "{required} is missing");
+    }
+    for name in members.keys() {
+        assert!(schema["properties"].get(name).is_some(), "{name} is not in the schema");
+    }
+}
+
+#[test]
+fn run_prints_the_report_that_it_wrote_and_that_the_schema_describes() {
+    let place = Place::new();
+    let printed = place.run(&format!("run {QUICK} --json")).ends_with(0).json();
+    assert_eq!(printed, place.json(REPORT));
+    let schema = schema("report-v1.json");
+    assert_eq!(printed["schema_version"], schema["properties"]["schema_version"]["const"]);
+    has_the_members_of(&schema, &printed);
+    has_the_members_of(&schema["$defs"]["Trial"], &printed["trials"][0]);
+    has_the_members_of(&schema["$defs"]["Phase"], &printed["trials"][0]["phases"][2]);
+}
+
+#[test]
+fn gate_and_diff_print_verdicts_that_the_schema_describes() {
+    let place = gated();
+    let schema = schema("verdict-v1.json");
+    for arguments in ["gate --report report.json --json", "diff report.json report.json --json"] {
+        let verdict = place.run(arguments).ends_with(0).json();
+        assert_eq!(verdict["schema_version"], schema["properties"]["schema_version"]["const"]);
+        assert_eq!(verdict["decision"], "pass");
+        has_the_members_of(&schema, &verdict);
+        has_the_members_of(&schema["$defs"]["Line"], &verdict["lines"][0]);
+    }
+}
+
+#[test]
+fn results_go_to_standard_output_and_progress_to_standard_error() {
+    let place = Place::new();
+    let ran = place.run(&format!("run {QUICK}")).ends_with(0);
+    assert!(ran.stdout.contains("tokenize/wordpiece-heap") && !ran.stdout.contains("[1/1]"), "{}", ran.stdout);
+    assert!(ran.stderr.starts_with("[1/1] tokenize/wordpiece-heap jemalloc #1  "), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("report: .heapgate/report.json\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_failed_trial_is_named_once_in_its_line_of_progress() {
+    let ran =
+        Place::new().run(&QUICK.replace("repeated", "linux-doc").replace("tokenize", "run tokenize")).ends_with(5);
+    let line = ran.stderr.lines().next().expect("a line");
+    assert_eq!(line.matches("tokenize/wordpiece-heap").count(), 1, "{line}");
+    assert!(line.contains("failed with exit code 5") && line.contains("run ci/fetch-data"), "{line}");
+}
+
+/// A place with a report and its baseline.
+fn gated() -> Place {
+    let place = Place::new();
+    place.write("report.json", &RECORDED.report);
+    place.write(&format!("baselines/{}", RECORDED.baseline_path), &RECORDED.baseline);
+    place
+}
+
+const ESCAPE: char = '\x1b';
+
+#[test]
+fn what_is_piped_has_no_escape_codes_and_fits_80_columns() {
+    let place = gated();
+    // Every decision is in one of them.
+    place.write("strict.toml", "[limits]\npeak_rss_bytes = { hard = \"1 MiB\" }\nleft_rss_bytes = { soft = \"0%\" }\n");
+    let quick = format!("run {QUICK}");
+    for (arguments, code) in [
+        (quick.as_str(), 0),
+        ("gate --report report.json", 0),
+        ("gate --report report.json --verbose", 0),
+        ("gate --report report.json --verbose --config strict.toml", 3),
+        ("gate --report report.json --baselines none", 4),
+        ("gate --report report.json --baselines none --verbose", 4),
+        ("diff report.json report.json --verbose", 0),
+        ("list metrics", 0),
+    ] {
+        let ran = place.run(arguments).ends_with(code);
+        assert!(!ran.stdout.contains(ESCAPE) && !ran.stderr.contains(ESCAPE), "{arguments}");
+        for line in ran.stdout.lines() {
+            assert!(line.chars().count() <= 80, "{arguments}: {line}");
+        }
+    }
+}
+
+#[test]
+fn colours_can_be_asked_for_in_a_pipe() {
+    let place = gated();
+    assert!(place.run("gate --report report.json --color always").ends_with(0).stdout.contains(ESCAPE));
+}
+
+/// What a command prints on a terminal.
+fn on_a_terminal(place: &Place, arguments: &str, no_color: Option<&str>) -> String {
+    let (mut ours, mut theirs) = (0, 0);
+    let null = std::ptr::null_mut();
+    // SAFETY: both numbers are valid for the call to fill in; the rest may be null.
+    let result = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, null, null.cast(), null.cast()) };
+    assert_eq!(result, 0, "no terminal: {}", std::io::Error::last_os_error());
+    // SAFETY: the call has just made both, and nobody else knows them.
+    let (mut ours, theirs) = unsafe { (File::from_raw_fd(ours), File::from_raw_fd(theirs)) };
+    let mut command = place.command(arguments);
+    if let Some(value) = no_color {
+        command.env("NO_COLOR", value);
+    }
+    let mut child = command.stdout(theirs).spawn().expect("start");
+    // The command holds the other end of the terminal, which must be gone for reading to end.
+    drop(command);
+    let mut printed = Vec::new();
+    // A terminal that nobody has open any more is an error to Linux, not an end.
+    let _ = ours.read_to_end(&mut printed);
+    assert!(child.wait().expect("wait").success());
+    String::from_utf8(printed).expect("UTF-8")
+}
+
+#[test]
+fn a_terminal_has_colours_unless_they_are_refused() {
+    let place = gated();
+    let gate = "gate --report report.json";
+    assert!(on_a_terminal(&place, gate, None).contains(ESCAPE));
+    assert!(on_a_terminal(&place, gate, Some("")).contains(ESCAPE), "an empty NO_COLOR is none");
+    assert!(!on_a_terminal(&place, gate, Some("1")).contains(ESCAPE));
+    assert!(!on_a_terminal(&place, &format!("{gate} --color never"), None).contains(ESCAPE));
+    assert!(
+        on_a_terminal(&place, &format!("{gate} --color always"), Some("1")).contains(ESCAPE),
+        "a flag goes before it"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let ran = gated().shell("{ $heapgate list; echo \"ended with $?\" >&2; } | head -n 1");
+    assert_eq!(ran.stdout, "Workloads\n");
+    assert!(ran.stderr.contains("ended with 0"), "{}", ran.stderr);
+}

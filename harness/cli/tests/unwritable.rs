@@ -1,0 +1,113 @@
+//! A system that refuses: a report that can't be written, a disk that is full, shared memory that isn't to be had. What was there before
+//! stays whole.
+
+mod common;
+
+use common::{Place, QUICK, RECORDED, Ran, skip};
+
+/// Checks that a run with its report at `output` ends as heapgate's own failure, saying `words`, before anything was measured.
+#[track_caller]
+fn not_written(place: &Place, output: &str, words: &[&str]) {
+    let ran = place.run(&format!("run {QUICK} -o {output}")).ends_with(1).says(words);
+    assert!(!ran.stderr.contains("[1/1]"), "measured in vain:\n{}", ran.stderr);
+}
+
+#[test]
+fn a_report_below_a_file_is_refused_and_the_file_left_alone() {
+    let place = Place::new();
+    place.write("file", "precious");
+    not_written(&place, "file/report.json", &["cannot write"]);
+    not_written(&place, "file/folder/report.json", &["cannot write", "choose another"]);
+    assert_eq!(place.read("file"), "precious");
+}
+
+#[test]
+fn a_report_where_nothing_can_be_written_is_refused_with_the_way_out() {
+    // Rights don't bind the superuser, who may run this; /proc binds all.
+    not_written(&Place::new(), "/proc/heapgate/report.json", &["/proc/heapgate", "choose another"]);
+}
+
+#[test]
+fn a_report_on_a_full_device_is_refused_with_the_way_out() {
+    not_written(&Place::new(), "/dev/full", &["/dev/full", "the disk is full", "free some space"]);
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_report_is_refused() {
+    let place = Place::new();
+    place.write("results/kept.txt", "precious");
+    not_written(&place, "results", &["results", "it is a folder", "give the name of a file"]);
+    assert_eq!(place.read("results/kept.txt"), "precious");
+}
+
+/// Runs `script` in the folder `disk`, a file system of 64 KiB that only it sees; `None` where that is not allowed.
+fn on_a_small_disk(place: &Place, script: &str) -> Option<Ran> {
+    const NO_MOUNT: i32 = 99;
+    place.write("disk/below", "");
+    let mount = format!("mount -t tmpfs -o size=64k none disk || exit {NO_MOUNT}; cd disk; {script}");
+    let ran = place.shell(&format!("unshare --mount sh -c '{mount}' || exit $?"));
+    if ran.code == Some(NO_MOUNT) || ran.stderr.contains("unshare failed") || ran.code == Some(127) {
+        skip(&format!("a full disk, since no file system can be mounted here: {}", ran.stderr.trim()));
+        return None;
+    }
+    Some(ran)
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_the_report_of_the_trials_before() {
+    // Each trial adds some kilobytes, so the disk is full long before the last.
+    let quick = QUICK.replace("-n 1", "-n 100");
+    let place = Place::new();
+    let script = format!("$heapgate run {quick} -o report.json; code=$?; ls -A >&2; cat report.json; exit $code");
+    let Some(ran) = on_a_small_disk(&place, &script) else { return };
+    let ran = ran.ends_with(1).says(&["report.json", "the disk is full", "free some space"]);
+    assert!(!ran.stderr.contains("\n.heapgate-"), "a temporary file was left:\n{}", ran.stderr);
+    place.write("report.json", &ran.stdout);
+    let report = place.json("report.json");
+    assert_eq!(report["complete"], false);
+    assert!(common::outcomes(&report).iter().all(|outcome| *outcome == "completed"));
+    assert!(!common::trials(&report).is_empty());
+    // It is one that heapgate reads, and knows to be a part.
+    place.run("diff report.json report.json").ends_with(4);
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_the_report_of_the_run_before() {
+    let place = Place::new();
+    place.write("before.json", &RECORDED.report);
+    let script = format!(
+        "cp ../before.json report.json; head -c 100000 /dev/zero >filler 2>&-; \
+         $heapgate run {QUICK} -o report.json; code=$?; ls -A >&2; cat report.json; exit $code"
+    );
+    let Some(ran) = on_a_small_disk(&place, &script) else { return };
+    let ran = ran.ends_with(1).says(&["report.json", "the disk is full"]);
+    assert_eq!(ran.stdout, RECORDED.report);
+    assert!(!ran.stderr.contains("[1/1]") && !ran.stderr.contains("\n.heapgate-"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_the_baseline_as_it_was() {
+    let place = Place::new();
+    place.write("before.json", &RECORDED.report);
+    place.write("baseline.json", &RECORDED.baseline);
+    let path = format!("baselines/{}", RECORDED.baseline_path);
+    let script = format!(
+        "mkdir -p $(dirname {path}); cp ../baseline.json {path}; head -c 100000 /dev/zero >filler 2>&-; \
+         $heapgate baseline record --report ../before.json --note later >&2; code=$?; cat {path}; exit $code"
+    );
+    let Some(ran) = on_a_small_disk(&place, &script) else { return };
+    assert_eq!(ran.ends_with(1).says(&["tokenize.json", "the disk is full"]).stdout, RECORDED.baseline);
+}
+
+#[test]
+fn a_segment_that_cannot_be_had_is_told_with_the_way_out() {
+    // 65,536 slots are 2 GiB; heapgate itself starts in less.
+    let ran = Place::new().shell(&format!("ulimit -v 2000000; exec $heapgate run {QUICK} --slots 65536"));
+    ran.ends_with(1).says(&["cannot make a shared-memory segment of", "bytes", "ask for fewer --slots"]);
+}
+
+#[test]
+fn an_error_says_each_thing_once() {
+    let ran = Place::new().shell(&format!("ulimit -v 2000000; exec $heapgate run {QUICK} --slots 65536")).ends_with(1);
+    assert_eq!(ran.stderr.matches("os error 12").count(), 1, "{}", ran.stderr);
+}
