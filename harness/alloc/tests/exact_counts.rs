@@ -8,9 +8,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use common::{SCENARIO, holds, run, same};
+use common::{Ran, SCENARIO, holds, run, same};
 use heapgate_alloc::Telemetry;
 use heapgate_alloc::segment::layout::Level;
+use heapgate_alloc::segment::size_class::size_class_of;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 #[global_allocator]
@@ -127,10 +128,15 @@ fn scenarios(name: &str) {
     }
 }
 
+/// Objects of the size class of `bytes`: allocated, freed.
+fn of_size(ran: &Ran, bytes: usize) -> (u64, u64) {
+    ran.totals().size_class(size_class_of(bytes as u64))
+}
+
 fn churn() -> Result<(), Failed> {
     let ran = run("churn", Level::Count, 256);
     holds("the child succeeds", ran.status.success())?;
-    same("objects", ran.of_size(IN_THREAD), (THREADS as u64, THREADS as u64))?;
+    same("objects", of_size(&ran, IN_THREAD), (THREADS as u64, THREADS as u64))?;
     let (claims, overflowed) = ran.reader().threads();
     same("threads", (claims, overflowed), (THREADS as u64 + 1, 0))?;
     holds("slots are reused", ran.reader().slots_used() < 64)
@@ -138,7 +144,7 @@ fn churn() -> Result<(), Failed> {
 
 fn overflow() -> Result<(), Failed> {
     let ran = run("overflow", Level::Exact, SMALL_SEGMENT_SLOTS);
-    same("objects", ran.of_size(IN_THREAD), (32_000, 32_000))?;
+    same("objects", of_size(&ran, IN_THREAD), (32_000, 32_000))?;
     let (claims, overflowed) = ran.reader().threads();
     same("threads", claims + overflowed, 33)?;
     holds("some found no slot", overflowed >= 33 - claims && overflowed > 0)
@@ -184,9 +190,9 @@ fn tls_scenario() {
 
 fn tls_destructors() -> Result<(), Failed> {
     let ran = run("tls", Level::Exact, 256);
-    same("in threads", ran.of_size(IN_THREAD), (1000, 1000))?;
-    same("in thread-local destructors", ran.of_size(IN_TLS_DESTRUCTOR), (1000, 1000))?;
-    same("in later destructors", ran.of_size(IN_LATE_DESTRUCTOR), (2000, 2000))
+    same("in threads", of_size(&ran, IN_THREAD), (1000, 1000))?;
+    same("in thread-local destructors", of_size(&ran, IN_TLS_DESTRUCTOR), (1000, 1000))?;
+    same("in later destructors", of_size(&ran, IN_LATE_DESTRUCTOR), (2000, 2000))
 }
 
 static HANDLED: AtomicU64 = AtomicU64::new(0);
@@ -236,9 +242,9 @@ fn signals() -> Result<(), Failed> {
     for level in [Level::Count, Level::Sampled, Level::Exact] {
         let ran = run("signals", level, 256);
         holds("the child succeeds", ran.status.success())?;
-        same("in the handler", ran.of_size(IN_HANDLER), (SIGNALS, SIGNALS))?;
+        same("in the handler", of_size(&ran, IN_HANDLER), (SIGNALS, SIGNALS))?;
         let loops = ran.reader().phases().first().map_or(0, |phase| phase.units);
-        same("in what it interrupts", ran.of_size(OUTSIDE), (loops, loops))?;
+        same("in what it interrupts", of_size(&ran, OUTSIDE), (loops, loops))?;
     }
     Ok(())
 }
@@ -267,7 +273,7 @@ fn fork_scenario() {
 fn fork() -> Result<(), Failed> {
     let ran = run("fork", Level::Exact, 256);
     holds("the child succeeds", ran.status.success())?;
-    same("the parent's objects", ran.of_size(IN_THREAD), (2, 2))
+    same("the parent's objects", of_size(&ran, IN_THREAD), (2, 2))
 }
 
 fn exec_scenario() {
@@ -282,7 +288,7 @@ fn exec_scenario() {
 fn exec() -> Result<(), Failed> {
     let ran = run("exec", Level::Exact, 256);
     holds("the child succeeds", ran.status.success())?;
-    same("the first program's objects", ran.of_size(IN_THREAD), (1, 1))
+    same("the first program's objects", of_size(&ran, IN_THREAD), (1, 1))
 }
 
 fn refused() -> Result<(), Failed> {

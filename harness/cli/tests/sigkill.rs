@@ -91,11 +91,12 @@ fn random(index: u64) -> u64 {
     index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
 }
 
-/// Starts a trial that would go on for minutes, looks at it now and then, kills it after `life`, and returns the last reading.
+/// Starts a trial, looks at it now and then, kills it after `life`, and returns the last reading. Three steps of warm-up and twelve measured:
+/// a fast machine gets through all phases within the time, so deaths are spread over them.
 fn kill_after(life: Duration, variant: &str, allocator: &str, level: Level) -> Reading {
     let segment = Segment::new(level);
     let mut command = Command::new(common::HEAPGATE);
-    command.args(["trial", variant, "--param", "document=repeated", "--steps", "1000000"]);
+    command.args(["trial", variant, "--param", "document=repeated", "--steps", "12"]);
     command.env("HEAPGATE_ALLOCATOR", allocator).env("TOKENIZERS_PARALLELISM", "false");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     segment.give_to(&mut command);
@@ -136,5 +137,5 @@ fn counts_survive_200_kills_at_random_instants() {
         reached[dead.phases.len()] += 1;
     }
     println!("killed before the first phase, in set-up, warm-up, measurement, drain: {reached:?}");
-    assert!(reached[1..].iter().sum::<u64>() > 0, "all died before they counted: {reached:?}");
+    assert!(reached[1..].iter().sum::<u64>() > KILLS / 10, "most died before they counted: {reached:?}");
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::report::{Phase, PhaseKind, Trial};
+use crate::report::{Counts, Phase, PhaseKind, Trial};
 use crate::stats::histogram;
 
 /// What a metric's values measure.
@@ -204,11 +204,17 @@ fn per_unit(trial: &Trial, count: fn(&Phase) -> u64) -> Option<f64> {
     measure(trial).filter(|p| p.units > 0 && trial.level != "off").map(|p| count(p) as f64 / p.units as f64)
 }
 
-/// Quantile `q` of the clean calls of the measured phase, all operations together, ns.
+/// Quantile `q` of the clean calls of the measured phase, all operations together, ns. 0 where calls were to be timed and there were none.
 fn stall(trial: &Trial, q: f64) -> Option<f64> {
-    let merged = histogram::merged(&measure(trial)?.stalls.clean);
-    let ticks = histogram::quantile(&merged, q)?;
-    (trial.ticks_per_second > 0.0).then(|| ticks / trial.ticks_per_second * 1e9)
+    let phase = measure(trial)?;
+    if trial.ticks_per_second <= 0.0 {
+        return None;
+    }
+    if phase.counts == Counts::default() {
+        return Some(0.0);
+    }
+    let ticks = histogram::quantile(&histogram::merged(&phase.stalls.clean), q)?;
+    Some(ticks / trial.ticks_per_second * 1e9)
 }
 
 impl fmt::Display for MetricId {

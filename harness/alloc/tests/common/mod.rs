@@ -7,7 +7,6 @@ use std::process::{Command, ExitStatus};
 use heapgate_alloc::segment::layout::{self, Level};
 use heapgate_alloc::segment::map::{Mapping, create_file};
 use heapgate_alloc::segment::reader::{Reader, Totals};
-use heapgate_alloc::segment::size_class::size_class_of;
 
 /// Names the scenario for a child.
 pub const SCENARIO: &str = "HEAPGATE_TEST_SCENARIO";
@@ -41,11 +40,6 @@ impl Ran {
 
     pub fn totals(&self) -> Totals {
         self.reader().totals()
-    }
-
-    /// Objects of the size class of `bytes`: allocated, freed. Scenarios use sizes that nothing else in the process has.
-    pub fn of_size(&self, bytes: usize) -> (u64, u64) {
-        self.totals().size_class(size_class_of(bytes as u64))
     }
 }
 

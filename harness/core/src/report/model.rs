@@ -123,6 +123,8 @@ pub struct Trial {
     pub phases: Vec<Phase>,
     /// Resident memory over time: pairs of ms since the start and bytes.
     pub rss_series: Vec<(f64, u64)>,
+    /// What resident memory was made of, once a second (a dearer look). Empty for a trial that took less.
+    pub memory_series: Vec<MemorySample>,
     /// Ticks per second of the clock behind the stall histograms; 0 where no call was timed.
     pub ticks_per_second: f64,
     /// Whether calls interrupted by the scheduler were told apart: `available`, or `unavailable: why`.
@@ -131,6 +133,22 @@ pub struct Trial {
     pub metrics: BTreeMap<MetricId, f64>,
     /// Whatever a reader should know: threads that shared the overflow slot, an address range that could not be reserved, …
     pub notes: Vec<String>,
+}
+
+/// What resident memory was made of at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySample {
+    /// ms since the trial's start.
+    pub at_ms: f64,
+    /// Resident memory, bytes.
+    pub rss_bytes: u64,
+    /// Its anonymous part, bytes.
+    pub anonymous_bytes: u64,
+    /// The part of it in huge pages, bytes.
+    pub huge_page_bytes: u64,
+    /// Page tables, bytes. Not part of `rss_bytes`.
+    pub page_table_bytes: u64,
 }
 
 /// How a trial ended.

@@ -88,6 +88,7 @@ pub fn trial(cell: Cell, rep: u32) -> Trial {
         steal_share: Some(0.001),
         phases,
         rss_series: vec![(0.0, 4 << 20), (10.0, 40 << 20)],
+        memory_series: Vec::new(),
         ticks_per_second: TICKS_PER_SECOND,
         interrupted_split: "available".into(),
         metrics: BTreeMap::new(),

@@ -3,7 +3,8 @@
 //! The first byte chooses: even, the rest are the words as they are; odd, the rest are changes to a sound segment of one slot, so that the
 //! fuzzer need not find the magic and a megabyte of memory by chance.
 //!
-//! `cargo +nightly fuzz run reader`, or with a stable compiler `RUSTC_BOOTSTRAP=1 cargo fuzz run reader`. It needs a C++ compiler.
+//! `cargo fuzz run --sanitizer none reader` works with a stable compiler; with the address sanitizer, which has little to find in safe
+//! code and halves the speed, it is `cargo +nightly fuzz run reader` or `RUSTC_BOOTSTRAP=1 cargo fuzz run reader`. All need a C++ compiler.
 #![no_main]
 
 use std::cell::OnceCell;
@@ -27,7 +28,7 @@ const PARTS: [(usize, usize); 5] = [
     (0, layout::segment_bytes(SLOTS) / 8),
 ];
 
-/// Bytes of one change: part, phase, place (2), value (8).
+/// Bytes of one change: part, phase (or more of the place), place (2), value (8).
 const CHANGE: usize = 12;
 
 thread_local! {
@@ -52,13 +53,14 @@ fuzz_target!(|input: &[u8]| {
     });
 });
 
-/// Reads `words` with some of them changed, and puts them back. Bits of `first`: whether the segment is cut short.
+/// Reads `words` with some of them changed, and puts them back. Bits 1 and 2 of `first` say whether the segment is cut short, the upper
+/// ones where.
 fn read_changed(words: &[AtomicU64], first: u8, changes: &[u8]) {
     let mut undo = Vec::new();
+    // More changes than this slow the fuzzer down and show nothing new.
     for change in changes.chunks_exact(CHANGE).take(64) {
         let (start, count) = PARTS[usize::from(change[0]) % PARTS.len()];
         let phase = if start == layout::phases_offset(SLOTS) { usize::from(change[1]) % MAX_PHASES } else { 0 };
-        // Two bytes don't reach all words of the last part: the spare byte adds to them.
         let place = (usize::from(change[1]) << 16 | number(&change[2..4]) as usize) % count;
         let place = (start + phase * PHASE_STRIDE) / 8 + place;
         undo.push((place, words[place].swap(number(&change[4..]), Relaxed)));
