@@ -5,11 +5,20 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::processes::{Running, children_of, is_heapgate, send, wait_for};
 use common::segment::Segment;
 use common::{Place, REPORT, Ran, outcomes, reached, skip, trials};
 use serde_json::Value;
+
+/// For tests in which a child is ended by SIGKILL: that it was for want of memory is read off a count of the whole machine, so two at one time
+/// would be taken for each other.
+static SIGKILL: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    SIGKILL.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The measured phase, as numbered in the segment.
 const MEASURE: u64 = 2;
@@ -37,6 +46,7 @@ fn kill_one_that_measures(supervisor: &mut Running) -> bool {
 
 #[test]
 fn a_killed_child_is_an_outcome_with_what_it_had_counted() {
+    let _alone = alone();
     let place = Place::new();
     // A second of measuring, or so: five chances to find one at it.
     let mut supervisor =
@@ -110,6 +120,7 @@ impl Drop for Cgroup {
 
 #[test]
 fn a_child_beyond_its_cgroups_limit_is_out_of_memory() {
+    let _alone = alone();
     let group = match Cgroup::new(128 << 20) {
         Ok(group) => group,
         Err(error) => return skip(&format!("out of memory by a cgroup, since none can be made here: {error}")),

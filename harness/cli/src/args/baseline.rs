@@ -14,7 +14,7 @@ use crate::run::unix_s;
 // As for verbs: help is on the structs.
 #[derive(Debug, Subcommand)]
 pub enum Baseline {
-    Record(Record),
+    Record(Box<Record>),
     List(List),
 }
 
@@ -32,7 +32,7 @@ pub struct Record {
     #[arg(long, value_name = "FOLDER")]
     baselines: Option<PathBuf>,
     /// Who records it, and why: kept in the file
-    #[arg(long, default_value = "", value_name = "TEXT")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     note: String,
     /// Also take exact metrics that differ between repetitions; they are then treated as noisy
     #[arg(long)]
@@ -79,8 +79,8 @@ impl Record {
         let recording = Recording { by: self.note, unix_s: unix_s(), accept_disagreement: self.accept_disagreement };
         let baselines = workloads
             .iter()
-            .map(|workload| baseline::Baseline::from_report(&report, workload, recording.clone()))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|workload| Ok(baseline::Baseline::from_report(&report, workload, recording.clone())?))
+            .collect::<Result<Vec<_>, Failure>>()?;
         for baseline in baselines {
             let path = baseline.save(&folder)?;
             print(&format!("recorded {} cells in {}", baseline.cells.len(), path.display()))?;
