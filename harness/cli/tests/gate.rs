@@ -66,7 +66,6 @@ fn fewer_allocations_are_an_improvement_and_pass() {
 }
 
 #[test]
-#[ignore = "the gate holds it against a run that it has no stalls to measure: core/src/gate/line.rs"]
 fn no_allocation_at_all_is_an_improvement_and_passes() {
     let place = Place::new();
     let slices = TWICE.replace("heap", "slices");

@@ -23,8 +23,27 @@ fn a_report_below_a_file_is_refused_and_the_file_left_alone() {
 
 #[test]
 fn a_report_where_nothing_can_be_written_is_refused_with_the_way_out() {
-    // Rights don't bind the superuser, who may run this; /proc binds all.
+    // Nobody can make a folder in /proc.
     not_written(&Place::new(), "/proc/heapgate/report.json", &["/proc/heapgate", "choose another"]);
+}
+
+#[test]
+fn a_report_in_a_folder_without_rights_is_refused_and_the_old_one_kept() {
+    let place = Place::new();
+    place.write("locked/report.json", &RECORDED.report);
+    let locked = "chmod 755 . && chmod 555 locked";
+    // Rights don't bind the superuser, so heapgate is then run as nobody.
+    let nobody = "$(test $(id -u) = 0 && echo setpriv --reuid=65534 --regid=65534 --clear-groups)";
+    if place.shell(&format!("{locked} && ! {nobody} touch locked/new && {nobody} $heapgate --version")).code != Some(0)
+    {
+        return skip("a folder without rights, since heapgate can't be run without any here");
+    }
+    let ran = place.shell(&format!("{nobody} $heapgate run {QUICK} -o locked/report.json"));
+    // Or the folder can't be removed.
+    place.shell("chmod 755 locked");
+    let ran = ran.ends_with(1);
+    ran.says(&["locked/report.json", "permission denied", "choose a folder you may write to"]);
+    assert_eq!(place.read("locked/report.json"), RECORDED.report);
 }
 
 #[test]
@@ -47,10 +66,23 @@ fn on_a_small_disk(place: &Place, script: &str) -> Option<Ran> {
     let mount = format!("mount -t tmpfs -o size=64k none disk || exit {NO_MOUNT}; cd disk; {script}");
     let ran = place.shell(&format!("unshare --mount sh -c '{mount}' || exit $?"));
     if ran.code == Some(NO_MOUNT) || ran.stderr.contains("unshare failed") || ran.code == Some(127) {
-        skip(&format!("a full disk, since no file system can be mounted here: {}", ran.stderr.trim()));
+        skip(&format!("a full or read-only disk, since no file system can be mounted here: {}", ran.stderr.trim()));
         return None;
     }
     Some(ran)
+}
+
+#[test]
+fn a_read_only_file_system_is_told_and_keeps_the_report_of_the_run_before() {
+    let place = Place::new();
+    place.write("before.json", &RECORDED.report);
+    let script = format!(
+        "cp ../before.json report.json; mount -o remount,ro . || exit 98; \
+         $heapgate run {QUICK} -o report.json; code=$?; cat report.json; exit $code"
+    );
+    let Some(ran) = on_a_small_disk(&place, &script) else { return };
+    let ran = ran.ends_with(1).says(&["report.json", "the file system is read-only", "choose another place"]);
+    assert_eq!(ran.stdout, RECORDED.report);
 }
 
 #[test]
