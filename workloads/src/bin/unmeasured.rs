@@ -1,6 +1,6 @@
 //! Runs steps of a workload without any telemetry and prints how long they took: what `cargo bench --bench overhead` compares with.
 //!
-//! `unmeasured WORKLOAD/VARIANT STEPS`; the allocator is named in the environment, as for trials.
+//! `unmeasured WORKLOAD/VARIANT DOCUMENT STEPS`; the allocator is named in the environment, as for trials.
 
 use std::process::ExitCode;
 
@@ -9,11 +9,11 @@ static ALLOCATOR: heapgate_bench::Switch = heapgate_bench::Switch;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [variant, steps] = &arguments[..] else {
-        eprintln!("usage: unmeasured WORKLOAD/VARIANT STEPS");
+    let [variant, document, steps] = &arguments[..] else {
+        eprintln!("usage: unmeasured WORKLOAD/VARIANT DOCUMENT STEPS");
         return ExitCode::from(2);
     };
-    match heapgate_workloads::stopwatch::run(variant, steps) {
+    match heapgate_workloads::stopwatch::run(variant, document, steps) {
         Ok(ns) => {
             println!("{ns}");
             ExitCode::SUCCESS
