@@ -1,13 +1,16 @@
 //! Finding the segment: before `main`, from the environment; or later, when the program asks for it.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 
 use heapgate_segment::clock::ClockKind;
-use heapgate_segment::layout::{LayoutError, Level, Sums};
+use heapgate_segment::layout::{self, LayoutError, Level, Sums};
 use heapgate_segment::map::Mapping;
 use heapgate_segment::writer::{Attachment, Phase, Writer};
 
@@ -15,7 +18,10 @@ use crate::{rseq, thread};
 
 /// The environment variable that names the segment: `fd:N`, an inherited descriptor of a memory file. It is removed when it
 /// was read, and the descriptor closed, so that programs started by this one don't find them.
-pub const SEGMENT_VARIABLE: &str = "HEAPGATE_SEGMENT";
+pub const SEGMENT_VARIABLE: &str = match layout::SEGMENT_VARIABLE.to_str() {
+    Ok(name) => name,
+    Err(_) => panic!("the name is ASCII"),
+};
 
 /// The level of a process that has no segment.
 static NO_LEVEL: AtomicU64 = AtomicU64::new(Level::Off as u64);
@@ -62,11 +68,11 @@ pub(crate) fn sums() -> &'static Sums {
     match STATE.get() {
         Some(state) => state.writer.sums(),
         // Not reached: the level comes from the segment. A panic in an allocator is worse than a count in the wrong place.
-        None => NO_SUMS.get_or_init(Sums::default),
+        None => &NO_SUMS,
     }
 }
 
-static NO_SUMS: OnceLock<Sums> = OnceLock::new();
+static NO_SUMS: Sums = Sums::new();
 
 /// One call in how many is timed.
 #[inline(always)]
@@ -108,31 +114,60 @@ impl std::error::Error for AttachError {}
 /// # Errors
 /// Says why not; the process runs on unmeasured.
 pub fn attach(file: OwnedFd) -> Result<(), AttachError> {
-    let mapping = Mapping::new(file.as_fd()).map_err(AttachError::Map)?;
+    attach_to(file.as_fd())
+}
+
+/// Whether a thread is attaching or has attached: it happens once.
+static ATTACHING: AtomicBool = AtomicBool::new(false);
+
+fn attach_to(file: BorrowedFd<'_>) -> Result<(), AttachError> {
+    if ATTACHING.swap(true, AcqRel) {
+        return Err(AttachError::Taken);
+    }
+    let result = attach_once(file);
+    if result.is_err() {
+        ATTACHING.store(false, Release);
+    }
+    result
+}
+
+/// Called by one thread at a time, and never again once it has succeeded.
+fn attach_once(file: BorrowedFd<'_>) -> Result<(), AttachError> {
+    let mapping = Mapping::new(file).map_err(AttachError::Map)?;
     let (base, bytes) = mapping.raw();
     // SAFETY: a Mapping is page-aligned, readable and writable for `bytes` bytes; on success it is never unmapped (`forget` below),
     // and on failure the writer is dropped with it. It is shared with processes that use atomics of the same layout.
     let writer = unsafe { Writer::from_raw(base, bytes) }.map_err(AttachError::Layout)?;
-    if STATE.get().is_some() {
-        return Err(AttachError::Taken);
-    }
+    let exit_key = exit_key()?;
     let clock = ClockKind::detect();
-    let mut exit_key = 0;
-    // SAFETY: `exit_key` is valid for the call to fill in; `at_exit` stays in memory as long as this crate does.
-    hook(unsafe { libc::pthread_key_create(&raw mut exit_key, Some(thread::at_exit)) })?;
-    // SAFETY: `in_forked_child` is an async-signal-safe function: stores to atomics and thread-locals without destructors.
-    hook(unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) })?;
     let interrupted_split = rseq::detect();
     if !writer.attach(Attachment { pid: std::process::id(), clock, interrupted_split }) {
+        // SAFETY: the key was made above and no thread has used it.
+        unsafe { libc::pthread_key_delete(exit_key) };
         return Err(AttachError::Taken);
     }
-    if STATE.set(State { writer, exit_key }).is_err() {
-        return Err(AttachError::Taken);
-    }
+    // SAFETY: `in_forked_child` is async-signal-safe: stores to atomics and thread-locals without destructors.
+    hook(unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) })?;
     CPU_CLOCK.store(clock != ClockKind::Monotonic, Relaxed);
     std::mem::forget(mapping);
-    LEVEL.store(std::ptr::from_ref(writer.level_word()).cast_mut(), Release);
+    let state = STATE.get_or_init(|| State { writer, exit_key });
+    LEVEL.store(std::ptr::from_ref(state.writer.level_word()).cast_mut(), Release);
     Ok(())
+}
+
+/// A key whose destructor gives back a thread's slot. The program must not unload this code afterwards (`dlclose` of a library that contains it).
+fn exit_key() -> Result<libc::pthread_key_t, AttachError> {
+    /// glibc keeps the values of this many keys in the thread's descriptor, and allocates for others, which must not happen in a call.
+    const KEYS_WITHOUT_ALLOCATION: libc::pthread_key_t = 32;
+    let mut key = 0;
+    // SAFETY: `key` is valid for the call to fill in; `at_exit` stays in memory, see above.
+    hook(unsafe { libc::pthread_key_create(&raw mut key, Some(thread::at_exit)) })?;
+    if key < KEYS_WITHOUT_ALLOCATION {
+        return Ok(key);
+    }
+    // SAFETY: the key was made above and no thread has used it.
+    unsafe { libc::pthread_key_delete(key) };
+    Err(AttachError::Hook(io::Error::other("the program has too many thread-specific keys; attach earlier")))
 }
 
 fn hook(result: i32) -> Result<(), AttachError> {
@@ -149,29 +184,60 @@ unsafe extern "C" fn in_forked_child() {
 /// Whether this process is a forked child of the one that attached.
 static FORKED: AtomicBool = AtomicBool::new(false);
 
-/// Runs before `main`, while the process has one thread.
+/// Runs before `main`.
 extern "C" fn before_main() {
-    let variable = c"HEAPGATE_SEGMENT";
-    // SAFETY: no other thread exists yet that could change the environment.
-    let value = unsafe { libc::getenv(variable.as_ptr()) };
+    // SAFETY: the name is a C string. The environment is the C library's own; that nobody changes it meanwhile is what every program's
+    // constructors rely on.
+    let value = unsafe { libc::getenv(layout::SEGMENT_VARIABLE.as_ptr()) };
     if value.is_null() {
         return;
     }
     // SAFETY: getenv returned a C string, which stays valid until the environment is changed, below.
-    let named = unsafe { std::ffi::CStr::from_ptr(value) }.to_str().unwrap_or("").strip_prefix("fd:");
-    let fd: Option<i32> = named.and_then(|number| number.parse().ok());
-    // SAFETY: as for getenv.
-    unsafe { libc::unsetenv(variable.as_ptr()) };
+    let value = unsafe { CStr::from_ptr(value) };
+    let fd: Option<i32> =
+        value.to_str().ok().and_then(|text| text.strip_prefix("fd:")?.parse().ok()).filter(|&fd| fd > 2);
     let result = match fd {
-        // SAFETY: whoever set the variable gave us this descriptor to own. If it is not open or something else, mapping it fails.
-        Some(fd) if fd > 2 => attach(unsafe { OwnedFd::from_raw_fd(fd) }),
+        // SAFETY: F_GETFD takes any number, and says whether it is an open descriptor.
+        Some(fd) if unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0 => {
+            // SAFETY: it is open, and nothing closes it before it is mapped or refused.
+            let result = attach_to(unsafe { BorrowedFd::borrow_raw(fd) });
+            if result.is_ok() {
+                // SAFETY: it held our segment, so whoever set the variable gave it to us to own.
+                drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+            result
+        }
         _ => Err(AttachError::Map(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "HEAPGATE_SEGMENT is not of the form fd:N",
+            "HEAPGATE_SEGMENT does not name an open descriptor",
         ))),
     };
+    if has_one_thread() {
+        // SAFETY: no other thread is there to read the environment.
+        unsafe { libc::unsetenv(layout::SEGMENT_VARIABLE.as_ptr()) };
+    }
     if let Err(error) = result {
-        eprintln!("heapgate: {error}; running on unmeasured");
+        say(&format!("heapgate: {error}; running on unmeasured\n"));
+    }
+}
+
+/// Whether the C library knows that this process has one thread: in a library that is loaded late, or beside another constructor, it may not.
+fn has_one_thread() -> bool {
+    // SAFETY: dlsym takes a handle and a C string; glibc (2.32) documents the symbol as a `char`, valid while it is loaded.
+    unsafe {
+        let single = libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()).cast::<u8>();
+        !single.is_null() && *single != 0
+    }
+}
+
+/// Writes to standard error. Before `main` a pipe that nobody reads would still end the process, and a panic has nowhere to go: so nothing
+/// is said then, and nothing is made of a failure.
+fn say(message: &str) {
+    // SAFETY: signal and write take any arguments of their types; the buffer is valid for its length. The old handling is put back.
+    unsafe {
+        let old = libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::write(2, message.as_ptr().cast(), message.len());
+        libc::signal(libc::SIGPIPE, old);
     }
 }
 
@@ -206,8 +272,10 @@ impl Session {
         phase.close(units, checksum, thread::current());
     }
 
-    /// If a supervisor wants it: waits until it lets this process go on.
+    /// If a supervisor wants it: waits until it lets this process go on. A forked child, which nobody supervises, does not wait.
     pub fn hold(&self) {
-        self.writer.hold();
+        if !FORKED.load(Relaxed) {
+            self.writer.hold();
+        }
     }
 }

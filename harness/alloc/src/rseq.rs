@@ -5,9 +5,12 @@
 //! the kernel clears the pointer. So a window over a call stores the description of a section that never runs, and looks afterwards whether the
 //! pointer is still there: two plain stores and a load.
 //!
+//! "Interrupted" means that the thread lost its CPU within the call, for whatever reason: also an allocator that waits for a lock or for the kernel
+//! is found there. So limits look at all calls together, and the split says how much of the time was not the allocator's own work.
+//!
 //! Source of the mechanism: the kernel's `rseq(2)`, and glibc's manual, "Restartable Sequences". What it can't see is time taken by a hypervisor.
 
-use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicIsize, Ordering::Relaxed, Ordering::SeqCst, compiler_fence};
 
 use heapgate_segment::layout::InterruptedSplit;
 
@@ -18,12 +21,12 @@ static AREA_OFFSET: AtomicIsize = AtomicIsize::new(0);
 mod area {
     use super::{AREA_OFFSET, InterruptedSplit, Relaxed};
     use std::cell::UnsafeCell;
-    use std::sync::atomic::{AtomicI32, AtomicU64};
+    use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
     /// `struct rseq` of the kernel's ABI, as far as used.
     #[repr(C, align(32))]
     pub(super) struct Area {
-        cpu_id_start: u32,
+        cpu_id_start: AtomicU32,
         pub(super) cpu_id: AtomicI32,
         pub(super) critical_section: AtomicU64,
     }
@@ -39,7 +42,7 @@ mod area {
     }
 
     struct Never(UnsafeCell<CriticalSection>);
-    // SAFETY: written once, by `detect`, before AREA_OFFSET tells any thread to use it.
+    // SAFETY: written once, by `detect`, before `attach` publishes the level (release), which every window's call has seen (acquire).
     unsafe impl Sync for Never {}
 
     static NEVER: Never = Never(UnsafeCell::new(CriticalSection {
@@ -107,7 +110,7 @@ mod area {
             return InterruptedSplit::NotRegistered;
         }
         let code = never_runs as *const () as u64;
-        // SAFETY: before the store to AREA_OFFSET nobody else uses NEVER, and `detect` is called once, by the thread that attaches.
+        // SAFETY: `attach` lets one thread come here once, and nobody uses NEVER before it publishes the level.
         unsafe {
             (*NEVER.0.get()).start_ip = code;
             (*NEVER.0.get()).abort_ip = code + ABORT_OFFSET;
@@ -138,6 +141,8 @@ impl Window {
         if offset != 0 {
             // SAFETY: `detect` stored glibc's offset.
             unsafe { area::of_this_thread(offset) }.critical_section.store(area::never(), Relaxed);
+            // Costs no instruction; keeps an inlined allocator's work inside the window.
+            compiler_fence(SeqCst);
         }
         Self { offset }
     }
@@ -149,7 +154,9 @@ impl Window {
         if self.offset != 0 {
             // SAFETY: `detect` stored glibc's offset.
             let section = &unsafe { area::of_this_thread(self.offset) }.critical_section;
-            let interrupted = section.load(Relaxed) == 0;
+            compiler_fence(SeqCst);
+            // Not "is null": whoever else uses the area within the call leaves something of their own, and then nothing is known.
+            let interrupted = section.load(Relaxed) != area::never();
             // Not left behind: a window inside a signal handler must not make the one around it look undisturbed.
             section.store(0, Relaxed);
             return interrupted;

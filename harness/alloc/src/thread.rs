@@ -80,8 +80,8 @@ fn claim() -> bool {
     // SAFETY: gettid has no requirement.
     let tid = unsafe { libc::gettid() };
     let Some(slot) = state.writer.claim(u64::from(tid.unsigned_abs())) else { return false };
-    // SAFETY: the key was created at attachment and is never deleted; the value is only handed back to `at_exit`. A key below 32
-    // (it is made before `main`) has room in the thread's descriptor, so glibc allocates nothing here.
+    // SAFETY: the key was created at attachment and is never deleted; the value is only handed back to `at_exit`. `attach` took a key
+    // that has room in the thread's descriptor, so glibc allocates nothing here.
     unsafe { libc::pthread_setspecific(state.exit_key, std::ptr::from_ref(slot).cast()) };
     SLOT.set(slot);
     true

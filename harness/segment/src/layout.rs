@@ -26,6 +26,13 @@ pub const MAX_SLOTS: usize = 1 << 16;
 /// Phases a segment can hold; one trial has four.
 pub const MAX_PHASES: usize = 16;
 
+/// Most calls that one timed call may stand for at the sampled levels: two interrupted counts share a word, and must not overflow into
+/// each other in the life of a process.
+pub const MAX_SAMPLE_PERIOD: u64 = 1 << 16;
+
+/// The environment variable that names a process's segment: `fd:N`, an inherited descriptor of a memory file.
+pub const SEGMENT_VARIABLE: &core::ffi::CStr = c"HEAPGATE_SEGMENT";
+
 /// The operations of `GlobalAlloc`, in the order of every per-operation array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -75,7 +82,7 @@ impl Level {
         }
     }
 
-    /// The level that `word` stands for; `Off` for a word that is no level, since a damaged word must not cost anything.
+    /// The level that `word` stands for; `Off` for a word that is no level.
     #[must_use]
     pub const fn from_word(word: u64) -> Self {
         match word {
@@ -284,13 +291,32 @@ pub struct Header {
 }
 
 /// Live objects and bytes of the whole process, to which threads add in batches; apart, since all threads write it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(C, align(128))]
 pub struct Sums {
     pub(crate) objects: AtomicI64,
     pub(crate) bytes: AtomicI64,
     pub(crate) peak_objects: AtomicI64,
     pub(crate) peak_bytes: AtomicI64,
+}
+
+impl Sums {
+    /// Nothing live.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            objects: AtomicI64::new(0),
+            bytes: AtomicI64::new(0),
+            peak_objects: AtomicI64::new(0),
+            peak_bytes: AtomicI64::new(0),
+        }
+    }
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Objects by which a thread may go above what it has added to [`Sums`]; below it, twice as many.
@@ -428,7 +454,7 @@ pub fn format(words: &[AtomicU64], slots: usize, level: Level, sample_period: u6
         (offset_of!(Header, phase_stride), PHASE_STRIDE as u64),
         (offset_of!(Header, counter_words), COUNTER_WORDS as u64),
         (offset_of!(Header, level), level as u64),
-        (offset_of!(Header, sample_period), sample_period.max(1)),
+        (offset_of!(Header, sample_period), sample_period.clamp(1, MAX_SAMPLE_PERIOD)),
         (offset_of!(Header, magic), MAGIC),
     ] {
         words[offset / 8].store(value, Relaxed);

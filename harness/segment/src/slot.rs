@@ -231,6 +231,11 @@ impl Slot {
         left.cast_signed() <= 0
     }
 
+    /// Whether no countdown was ever drawn here.
+    pub(crate) fn is_new(&self) -> bool {
+        self.random.load(Relaxed) == 0
+    }
+
     /// Draws how many calls from now the next sample is taken: evenly from 1 to 2·`period` − 1, so that on average it is one call in
     /// `period`, and no rhythm of the program can hide between the samples.
     #[cold]

@@ -2,14 +2,14 @@
 
 use core::ptr::NonNull;
 use core::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use crate::clock::{Anchor, ClockKind};
 use crate::layout::{
-    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, MAX_PHASES, OWNERS_OFFSET, PHASE_STRIDE, PhaseRecord,
-    SLOT_STRIDE, Slot, Sums,
+    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, MAX_PHASES, MAX_SAMPLE_PERIOD, OWNERS_OFFSET,
+    PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Slot, Sums,
 };
 use crate::owners;
 
@@ -77,7 +77,8 @@ impl Writer {
     #[inline(always)]
     #[must_use]
     pub fn sample_period(&self) -> u64 {
-        self.header().sample_period.load(Relaxed)
+        // The word can be written from outside.
+        self.header().sample_period.load(Relaxed).clamp(1, MAX_SAMPLE_PERIOD)
     }
 
     /// Makes this process the segment's one writer. False if another process has been that before: two must not count into one segment.
@@ -120,7 +121,12 @@ impl Writer {
             header.claims.fetch_add(1, Relaxed);
             // Release: a reader that counts this slot in finds the owner table as it was.
             header.slots_used.fetch_max(index as u64 + 1, Release);
-            Some(self.slot_at(index))
+            let slot = self.slot_at(index);
+            if slot.is_new() {
+                // Or the first call of every thread would be taken for a sample.
+                slot.draw_countdown(self.sample_period());
+            }
+            Some(slot)
         } else {
             header.overflow_claims.fetch_add(1, Relaxed);
             None
@@ -144,7 +150,7 @@ impl Writer {
     }
 
     /// Marks the beginning of a phase of `kind` (the reader's number for it). `own` is the caller's slot, so that its part of the peaks
-    /// is exact.
+    /// is exact. One thread of the process marks phases: two at once would write one record.
     ///
     /// # Panics
     /// If the segment has no room for another phase.
@@ -197,17 +203,12 @@ impl Writer {
         crate::map::wake(&header.held);
         loop {
             let released = header.released.load(Acquire);
-            if released == turn {
+            // Not `==`: another thread of this process may hold too, and be released after.
+            if released.wrapping_sub(turn).cast_signed() >= 0 {
                 return;
             }
             crate::map::wait(&header.released, released, None);
         }
-    }
-
-    /// The word that counts how often this process has stopped and waited.
-    #[must_use]
-    pub fn held_word(&self) -> &'static AtomicU32 {
-        &self.header().held
     }
 }
 
