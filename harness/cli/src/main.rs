@@ -6,6 +6,7 @@ mod fail;
 mod matrix;
 mod progress;
 mod run;
+mod store;
 
 use std::process::ExitCode;
 

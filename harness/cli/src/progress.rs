@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, stderr};
 
+use heapgate_core::render::human;
 use heapgate_core::report::{Cell, Outcome, Trial};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -26,7 +27,7 @@ impl Progress {
     pub fn started(&mut self, index: usize, cell: &Cell, rep: u32) {
         self.index = index;
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{cell} #{}", rep + 1));
+            bar.set_message(format!("{cell} #{}", human::repetition(rep)));
         }
     }
 
@@ -34,7 +35,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 if !trial.outcome.is_completed() {
-                    bar.println(format!("{} #{} {}", trial.cell, trial.rep + 1, failure(trial)));
+                    bar.println(format!("{} #{} {}", trial.cell, human::repetition(trial.rep), failure(trial)));
                 }
                 bar.inc(1);
             }
@@ -42,7 +43,13 @@ impl Progress {
                 let width = self.of.to_string().len();
                 let state =
                     if trial.outcome.is_completed() { format!("{:.2} s", trial.wall_s) } else { failure(trial) };
-                eprintln!("[{:>width$}/{}] {} #{}  {state}", self.index + 1, self.of, trial.cell, trial.rep + 1);
+                eprintln!(
+                    "[{:>width$}/{}] {} #{}  {state}",
+                    self.index + 1,
+                    self.of,
+                    trial.cell,
+                    human::repetition(trial.rep)
+                );
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use heapgate_core::files;
+use heapgate_core::exit;
 use heapgate_core::plan::Plan;
 use heapgate_core::report::{Fingerprint, Machine, Report, SCHEMA_VERSION};
 use heapgate_core::supervisor::{self, Event, Finish, Settings};
@@ -13,6 +13,7 @@ use heapgate_core::supervisor::{self, Event, Finish, Settings};
 use crate::build;
 use crate::fail::Failure;
 use crate::progress::Progress;
+use crate::store::Store;
 
 /// Everything that a run needs.
 #[derive(Debug)]
@@ -26,23 +27,44 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Ran {
     pub report: Report,
-    pub interrupted: bool,
+    pub end: End,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum End {
+    Complete,
+    /// By the user.
+    Interrupted,
+    /// A trial could not be started, or those that had ended could not be written.
+    Failed(Failure),
+}
+
+impl End {
+    /// The exit code, once what was measured has been shown: `complete` for a complete run.
+    ///
+    /// # Errors
+    /// What the run failed of.
+    pub fn code(self, complete: u8) -> Result<u8, Failure> {
+        match self {
+            Self::Complete => Ok(complete),
+            Self::Interrupted => Ok(exit::INTERRUPTED),
+            Self::Failed(failure) => Err(failure),
+        }
+    }
 }
 
 impl Session {
-    /// Runs all trials; the report is on disk after each of them.
+    /// Runs all trials; those that have ended are on disk after each, and the report of the run before is replaced after the last.
     ///
     /// # Errors
-    /// If trials can't be started or the report can't be written. What a workload does is not an error.
+    /// If not even one trial was run: the report couldn't be written, or no process started. What a workload does is not an error, and
+    /// what goes wrong later is the run's [`End`].
     pub fn run(self) -> Result<Ran, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The second one ends us at once.
-            signal_hook::flag::register_conditional_shutdown(
-                signal,
-                heapgate_core::exit::INTERRUPTED.into(),
-                Arc::clone(&stop),
-            )?;
+            signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
         let mut report = Report {
@@ -53,12 +75,7 @@ impl Session {
             fingerprint: Fingerprint { build: build::this(), machine: Machine::detect() },
             trials: Vec::new(),
         };
-        if let Some(folder) = self.output.parent().filter(|f| !f.as_os_str().is_empty()) {
-            files::make_folder(folder)?;
-        }
-        // Before anything is measured: a report that can't be written is known now, not after the last trial.
-        report.save(&self.output)?;
-
+        let mut store = Store::new(self.output)?;
         let mut progress = Progress::new(self.plan.order().len());
         let finish = supervisor::run(&self.plan, &self.settings, &stop, |event| -> Result<(), Failure> {
             match event {
@@ -66,21 +83,36 @@ impl Session {
                 Event::Ended(trial) => {
                     progress.ended(&trial);
                     report.trials.push(*trial);
-                    report.save(&self.output)?;
+                    store.keep(&report)?;
                 }
             }
             Ok(())
-        })?;
+        });
         progress.finish();
-        let interrupted = finish == Finish::Stopped;
-        if interrupted {
-            eprintln!("interrupted; {} finished trials are in {}", report.trials.len(), self.output.display());
-        } else {
-            report.complete = true;
-            report.save(&self.output)?;
-            eprintln!("report: {}", self.output.display());
-        }
-        Ok(Ran { report, interrupted })
+        let finish = finish.and_then(|finish| {
+            if finish == Finish::Complete {
+                report.complete = true;
+                store.finish(&report)?;
+            }
+            Ok(finish)
+        });
+        let end = match finish {
+            Ok(Finish::Complete) => {
+                eprintln!("report: {}", store.output().display());
+                End::Complete
+            }
+            Ok(Finish::Stopped) => {
+                eprintln!("interrupted; {}", store.leave(&report));
+                End::Interrupted
+            }
+            Err(failure) if report.trials.is_empty() => return Err(failure),
+            Err(failure) => {
+                let left = store.leave(&report);
+                let error = anyhow::anyhow!("{}; the run was stopped, {left}", failure.error);
+                End::Failed(Failure { error, code: failure.code })
+            }
+        };
+        Ok(Ran { report, end })
     }
 }
 

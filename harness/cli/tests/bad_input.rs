@@ -138,7 +138,7 @@ fn an_unknown_metric_in_the_settings_is_told_with_file_line_and_near_names() {
         misused(
             &place,
             &format!("{verb} {QUICK}"),
-            &["heapgate.toml:4", "'peak_rss_byte'", "did you mean peak_rss_bytes?"],
+            &["heapgate.toml:4", "'peak_rss_byte'", "did you mean peak_rss_bytes? `heapgate list"],
         );
     }
 }
@@ -147,7 +147,7 @@ fn an_unknown_metric_in_the_settings_is_told_with_file_line_and_near_names() {
 fn an_unknown_workload_in_the_settings_is_told_with_those_there_are() {
     let place = Place::new();
     place.write("heapgate.toml", "[workload.\"tokenize/hf\".limits]\npeak_rss_bytes = { soft = \"5%\" }\n");
-    misused(&place, &format!("gate {QUICK}"), &["heapgate.toml", "'tokenize/hf'", "tokenize/hf-wordpiece"]);
+    misused(&place, &format!("gate {QUICK}"), &["heapgate.toml:1:", "'tokenize/hf'", "tokenize/hf-wordpiece"]);
 }
 
 #[test]
@@ -157,6 +157,56 @@ fn settings_that_were_named_must_be_there() {
         &format!("run {QUICK} --config nowhere.toml"),
         &["nowhere.toml", "no such file", "leave it out"],
     );
+}
+
+#[test]
+fn a_cgroup_or_cpu_that_is_not_there_is_told_with_the_way_out() {
+    let place = Place::new();
+    place.write("folder/file", "");
+    for (flags, words) in [
+        ("--cgroup nowhere", ["--cgroup nowhere: there is no such folder", "make the cgroup first"]),
+        ("--cgroup folder", ["--cgroup folder: it is no cgroup", "below /sys/fs/cgroup"]),
+        ("--cgroup folder/file", ["--cgroup folder/file: it is no cgroup", "below /sys/fs/cgroup"]),
+        ("--cpus 0,999", ["--cpus 999: there is no such CPU", "this machine has 0"]),
+        ("--cpus 99999", ["--cpus 99999: there is no such CPU", "this machine has 0"]),
+    ] {
+        for verb in ["run", "gate", "baseline record"] {
+            misused(&place, &format!("{verb} {QUICK} {flags}"), &words);
+        }
+    }
+}
+
+#[test]
+fn a_report_to_judge_or_record_goes_with_no_flag_that_says_what_to_run() {
+    let place = Place::new();
+    place.write("report.json", &RECORDED.report);
+    for flags in [
+        "tokenize",
+        "-a jemalloc",
+        "--param document=verse",
+        "-n 1",
+        "--steps 2",
+        "--seed 0",
+        "--level exact",
+        "--sample-period 64",
+        "--slots 8",
+        "--timeout 9",
+        "--memory-limit 1GiB",
+        "--cgroup folder",
+        "--nice 0",
+        "--cpus 0",
+        "-o other.json",
+        "--inject extra-allocs=1",
+    ] {
+        for verb in ["gate", "baseline record"] {
+            misused(
+                &place,
+                &format!("{verb} --report report.json {flags}"),
+                &["--report <FILE>", "cannot be used with"],
+            );
+        }
+    }
+    assert!(!place.has("baselines"));
 }
 
 #[test]

@@ -9,11 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::processes::{Running, children_of, is_heapgate, send, wait_for};
 use common::segment::Segment;
-use common::{Place, REPORT, Ran, outcomes, reached, skip, trials};
+use common::{PARTIAL, Place, RECORDED, REPORT, Ran, outcomes, reached, skip, trials};
 use serde_json::Value;
 
-/// For tests in which a child is ended by SIGKILL: that it was for want of memory is read off a count of the whole machine, so two at one time
-/// would be taken for each other.
+/// For tests in which a child is ended by SIGKILL: without a cgroup, that it was for want of memory is read off a count of the whole
+/// machine, so two at one time would be taken for each other.
 static SIGKILL: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -100,8 +100,8 @@ fn a_child_beyond_its_memory_limit_is_out_of_memory() {
 struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new(limit_bytes: u64) -> std::io::Result<Self> {
-        let folder = PathBuf::from(format!("/sys/fs/cgroup/memory/heapgate-test-{}", std::process::id()));
+    fn new(name: &str, limit_bytes: u64) -> std::io::Result<Self> {
+        let folder = PathBuf::from(format!("/sys/fs/cgroup/memory/heapgate-test-{}-{name}", std::process::id()));
         if !folder.parent().is_some_and(|root| root.join("memory.limit_in_bytes").exists()) {
             return Err(std::io::Error::other("there is no /sys/fs/cgroup/memory"));
         }
@@ -121,7 +121,7 @@ impl Drop for Cgroup {
 #[test]
 fn a_child_beyond_its_cgroups_limit_is_out_of_memory() {
     let _alone = alone();
-    let group = match Cgroup::new(128 << 20) {
+    let group = match Cgroup::new("one", 128 << 20) {
         Ok(group) => group,
         Err(error) => return skip(&format!("out of memory by a cgroup, since none can be made here: {error}")),
     };
@@ -132,10 +132,44 @@ fn a_child_beyond_its_cgroups_limit_is_out_of_memory() {
 }
 
 #[test]
-fn a_cgroup_that_is_not_there_is_told() {
+fn a_child_that_is_killed_in_a_cgroup_is_not_out_of_memory_for_another_that_is() {
+    let _alone = alone();
+    let (roomy, tight) = match (Cgroup::new("roomy", 4 << 30), Cgroup::new("tight", 128 << 20)) {
+        (Ok(roomy), Ok(tight)) => (roomy, tight),
+        (Err(error), _) | (_, Err(error)) => {
+            return skip(&format!("two cgroups at one time, since none can be made here: {error}"));
+        }
+    };
     let place = Place::new();
-    place.run(&format!("run {} --cgroup nowhere", common::QUICK)).ends_with(1).says(&["cannot start"]);
-    assert_eq!(outcomes(&place.json(REPORT)), [""; 0]);
+    let long = "run tokenize/wordpiece-heap -a jemalloc -n 1 --steps 1000000 --param document=repeated";
+    let supervisor = start(&place, &format!("{long} --cgroup {}", roomy.0.display()));
+    let child = wait_for("an attached child", || Segment::of_supervisor(supervisor.pid())?.reader().pid());
+    // Meanwhile the kernel kills another, for want of memory.
+    let other = Place::new();
+    other.run(&format!("run {SMALL_AND_LARGE} --cgroup {}", tight.0.display())).ends_with(5);
+    only_the_large_one_ran_out_of_memory(&other, "kernel");
+    send(child, libc::SIGKILL);
+    Ran::from(supervisor.output()).ends_with(5);
+    assert_eq!(outcomes(&place.json(REPORT)), ["killed"]);
+}
+
+#[test]
+fn a_child_that_panics_of_refused_memory_is_out_of_memory() {
+    let place = Place::new();
+    let mut panicked = 0;
+    // From too little to be loaded in, over too little for the segment, to more than decompression takes, which panics where `try_reserve` is
+    // refused. Where these lie depends on the size of the program.
+    for mib in (20..48).step_by(2) {
+        let corpus = "run tokenize/wordpiece-heap -a system -n 1 --steps 1 --param document=corpus";
+        place.run(&format!("{corpus} --memory-limit {mib}MiB"));
+        let report = place.json(REPORT);
+        let outcome = &trials(&report)[0]["outcome"];
+        if outcome["stderr"].to_string().contains("panicked") {
+            assert_eq!((&outcome["kind"], &outcome["limit"]), (&"out-of-memory".into(), &"rlimit".into()), "{outcome}");
+            panicked += 1;
+        }
+    }
+    assert!(panicked > 0, "none was seen");
 }
 
 #[test]
@@ -168,6 +202,7 @@ fn a_region_that_cannot_be_had_is_noted_and_the_trial_goes_on() {
 #[test]
 fn an_interrupt_stops_the_child_and_keeps_finished_trials() {
     let place = Place::new();
+    place.write(REPORT, &RECORDED.report);
     let many = common::QUICK.replace("-n 1", "-n 10000");
     let mut command = place.command(&format!("run {many}"));
     let mut supervisor = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start");
@@ -183,13 +218,17 @@ fn an_interrupt_stops_the_child_and_keeps_finished_trials() {
     assert_eq!(supervisor.output().status.code(), Some(130));
     assert!(!is_heapgate(child), "the child was left behind");
 
-    let report = place.json(REPORT);
+    assert_eq!(place.read(REPORT), RECORDED.report, "the report before stays");
+    let report = place.json(PARTIAL);
     assert!(trials(&report).len() >= 2);
     assert!(outcomes(&report).iter().all(|outcome| *outcome == "completed"));
     assert_eq!(report["complete"], false);
     let last = said.last().expect("a last word");
-    assert_eq!(last, &format!("interrupted; {} finished trials are in {REPORT}", trials(&report).len()));
-    place.run(&format!("diff {REPORT} {REPORT}")).ends_with(4);
+    assert_eq!(last, &format!("interrupted; {} finished trials are in {PARTIAL}", trials(&report).len()));
+    place.run(&format!("diff {PARTIAL} {PARTIAL}")).ends_with(4);
+    // Whoever looks in the usual place is told.
+    std::fs::remove_file(place.path(REPORT)).expect("remove");
+    place.run(&format!("gate --report {REPORT}")).ends_with(2).says(&["left its trials in", PARTIAL]);
 }
 
 #[test]
@@ -199,14 +238,15 @@ fn an_interrupt_does_not_wait_for_a_long_trial() {
     let supervisor = start(&place, endless);
     let child = wait_for("a child", || children_of(supervisor.pid()).pop());
     send(supervisor.pid(), libc::SIGTERM);
-    Ran::from(supervisor.output()).ends_with(130).says(&["interrupted; 0 finished trials"]);
+    Ran::from(supervisor.output()).ends_with(130).says(&["interrupted; no finished trial was kept"]);
     assert!(!is_heapgate(child), "the child was left behind");
-    assert_eq!(outcomes(&place.json(REPORT)), [""; 0]);
+    assert!(!place.has(REPORT) && !place.has(PARTIAL));
 }
 
 #[test]
-fn a_supervisor_that_is_killed_takes_its_child_along_and_leaves_a_whole_report() {
+fn a_supervisor_that_is_killed_takes_its_child_along_and_leaves_the_report_before() {
     let place = Place::new();
+    place.write(REPORT, &RECORDED.report);
     let endless = "run tokenize/wordpiece-heap -a jemalloc -n 1 --steps 1000000 --param document=repeated";
     let supervisor = start(&place, endless);
     let child = wait_for("a child", || children_of(supervisor.pid()).into_iter().find(|&child| is_heapgate(child)));
@@ -214,5 +254,5 @@ fn a_supervisor_that_is_killed_takes_its_child_along_and_leaves_a_whole_report()
     wait_for("an attached child", || Segment::of_supervisor(supervisor.pid())?.reader().pid());
     drop(supervisor);
     wait_for("the child's end", || (!is_heapgate(child)).then_some(()));
-    assert_eq!(place.json(REPORT)["complete"], false);
+    assert_eq!(place.read(REPORT), RECORDED.report);
 }

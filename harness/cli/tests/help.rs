@@ -66,6 +66,13 @@ fn limits_of_the_settings_are_in_the_list() {
 }
 
 #[test]
+fn the_list_fits_80_columns() {
+    for line in shown("list").lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
 fn every_verb_is_in_the_help() {
     let help = shown("--help");
     for verb in ["run", "gate", "diff", "baseline", "list"] {

@@ -54,6 +54,17 @@ fn gate_and_diff_print_verdicts_that_the_schema_describes() {
 }
 
 #[test]
+fn a_report_on_standard_output_is_written_once_and_leaves_nothing_beside_it() {
+    let place = Place::new();
+    let ran = place.shell(&format!("$heapgate run {QUICK} -o /dev/stdout --json | head -c 100000; ls -A /dev >&2"));
+    let reports: Vec<Value> =
+        serde_json::Deserializer::from_str(&ran.stdout).into_iter().map(|report| report.expect("JSON")).collect();
+    assert_eq!(reports.len(), 2, "as the output, and as JSON for the table:\n{}", ran.stdout);
+    assert_eq!(reports[0], reports[1]);
+    assert!(!ran.stderr.contains(".partial"), "{}", ran.stderr);
+}
+
+#[test]
 fn results_go_to_standard_output_and_progress_to_standard_error() {
     let place = Place::new();
     let ran = place.run(&format!("run {QUICK}")).ends_with(0);
@@ -95,7 +106,7 @@ fn what_is_piped_has_no_escape_codes_and_fits_80_columns() {
         ("gate --report report.json --baselines none", 4),
         ("gate --report report.json --baselines none --verbose", 4),
         ("diff report.json report.json --verbose", 0),
-        ("list metrics", 0),
+        ("list", 0),
     ] {
         let ran = place.run(arguments).ends_with(code);
         assert!(!ran.stdout.contains(ESCAPE) && !ran.stderr.contains(ESCAPE), "{arguments}");

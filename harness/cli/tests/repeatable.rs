@@ -51,7 +51,6 @@ fn every_level_gives_a_report_that_can_be_read_again() {
 }
 
 #[test]
-#[ignore = "the report's check doesn't know this level: core/src/report/check.rs"]
 fn the_level_exact_alloc_gives_a_report_that_can_be_read_again() {
     readable_at("exact-alloc");
 }

@@ -16,8 +16,8 @@ fn not_written(place: &Place, output: &str, words: &[&str]) {
 fn a_report_below_a_file_is_refused_and_the_file_left_alone() {
     let place = Place::new();
     place.write("file", "precious");
-    not_written(&place, "file/report.json", &["cannot write"]);
-    not_written(&place, "file/folder/report.json", &["cannot write", "choose another"]);
+    not_written(&place, "file/report.json", &["cannot write to file: it is not a folder; name another with -o"]);
+    not_written(&place, "file/folder/report.json", &["cannot write to file: it is not a folder; name another with -o"]);
     assert_eq!(place.read("file"), "precious");
 }
 
@@ -86,21 +86,32 @@ fn a_read_only_file_system_is_told_and_keeps_the_report_of_the_run_before() {
 }
 
 #[test]
-fn a_disk_that_fills_up_leaves_the_report_of_the_trials_before() {
+fn a_disk_that_fills_up_stops_the_run_and_shows_and_keeps_what_was_measured() {
     // Each trial adds some kilobytes, so the disk is full long before the last.
     let quick = QUICK.replace("-n 1", "-n 100");
     let place = Place::new();
-    let script = format!("$heapgate run {quick} -o report.json; code=$?; ls -A >&2; cat report.json; exit $code");
+    place.write("before.json", "{}");
+    let script = format!(
+        "cp ../before.json report.json; $heapgate run {quick} -o report.json; code=$?; \
+         cp report.json ../after.json; cp report.json.partial ../partial.json; ls -A >&2; exit $code"
+    );
     let Some(ran) = on_a_small_disk(&place, &script) else { return };
     let ran = ran.ends_with(1).says(&["report.json", "the disk is full", "free some space"]);
     assert!(!ran.stderr.contains("\n.heapgate-"), "a temporary file was left:\n{}", ran.stderr);
-    place.write("report.json", &ran.stdout);
-    let report = place.json("report.json");
+    assert_eq!(place.read("after.json"), "{}", "the report before");
+    let report = place.json("partial.json");
     assert_eq!(report["complete"], false);
     assert!(common::outcomes(&report).iter().all(|outcome| *outcome == "completed"));
-    assert!(!common::trials(&report).is_empty());
+    let kept = common::trials(&report).len();
+    assert!(kept > 0);
+    // The one that could not be saved is shown with the others, and the run went no further.
+    assert!(ran.stdout.contains(&format!("per token, {} repetitions", kept + 1)), "{}", ran.stdout);
+    assert!(ran.stdout.contains("cut off"), "{}", ran.stdout);
+    assert_eq!(ran.stderr.lines().filter(|line| line.contains("/100] ")).count(), kept + 1);
+    let ran = ran.says(&[&format!("the run was stopped, {kept} finished trials are in report.json.partial")]);
+    assert_eq!(ran.stderr.matches("heapgate: ").count(), 1, "{}", ran.stderr);
     // It is one that heapgate reads, and knows to be a part.
-    place.run("diff report.json report.json").ends_with(4);
+    place.run("diff partial.json partial.json").ends_with(4);
 }
 
 #[test]

@@ -57,6 +57,12 @@ pub enum LoadFault {
     /// There is no such file.
     #[error("there is no such file")]
     Missing,
+    /// There is no such file, but what a run left that did not end.
+    #[error("there is no such file, but a run that did not end left its trials in {}", partial.display())]
+    Unfinished {
+        /// Where those are.
+        partial: PathBuf,
+    },
     /// The system refused to read it.
     #[error("it cannot be read: {0}")]
     Unreadable(io::Error),
@@ -148,6 +154,7 @@ impl LoadFault {
     fn way_out(&self, document: Document) -> String {
         match self {
             Self::Missing => format!("check the path, or {}", document.again()),
+            Self::Unfinished { .. } => format!("name that, or {}", document.again()),
             Self::Unreadable(_) => "check its rights and that it is a file".to_owned(),
             Self::Newer { heapgate, .. } => format!("use heapgate {heapgate}, or {}", document.again()),
             Self::Misplaced { .. } => format!("move it back, or {}", document.again()),

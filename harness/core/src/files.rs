@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 /// Rights asked for; the user's umask takes from them, as with any file.
 const FILE_MODE: u32 = 0o666;
@@ -43,6 +45,12 @@ pub enum WriteError {
         /// What the system said.
         source: io::Error,
     },
+    /// The path, or one above it, names what is no folder.
+    #[error("cannot write to {}: it is not a folder; name another", path.display())]
+    NotAFolder {
+        /// What should have been a folder.
+        path: PathBuf,
+    },
     /// The path names a folder.
     #[error("cannot write {}: it is a folder; give the name of a file", path.display())]
     IsFolder {
@@ -80,6 +88,7 @@ impl WriteError {
             | Self::DiskFull { path, .. }
             | Self::ReadOnly { path, .. }
             | Self::NoFolder { path, .. }
+            | Self::NotAFolder { path }
             | Self::IsFolder { path }
             | Self::Other { path, .. } => path,
         }
@@ -94,26 +103,99 @@ impl WriteError {
 /// See [`WriteError`].
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let fail = |source| WriteError::new(path, source);
-    let target = match fs::canonicalize(path) {
-        Ok(target) => target,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        Err(e) => return Err(fail(e)),
-    };
-    match fs::metadata(&target) {
-        Ok(meta) if meta.is_dir() => return Err(WriteError::IsFolder { path: path.to_owned() }),
-        Ok(meta) if !meta.is_file() => {
-            return OpenOptions::new().write(true).open(&target).and_then(|mut f| f.write_all(bytes)).map_err(fail);
+    match target(path)? {
+        Target::File(file) => replace(&file, bytes).map_err(fail),
+        Target::Device(file) => {
+            OpenOptions::new().write(true).open(file).and_then(|mut f| f.write_all(bytes)).map_err(fail)
         }
-        _ => {}
     }
-    replace(&target, bytes).map_err(fail)
+}
+
+/// Finds out whether `path` could be written to, without touching what is there: something small is written beside it and removed.
+///
+/// # Errors
+/// See [`WriteError`].
+pub fn check_writable(path: &Path) -> Result<(), WriteError> {
+    /// A block of the file system: a disk that is full has none.
+    const PROBE: [u8; 4096] = [b' '; 4096];
+    let fail = |source| WriteError::new(path, source);
+    match target(path)? {
+        Target::File(file) => temporary(folder_of(&file), &PROBE).map_err(fail)?.close().map_err(fail),
+        Target::Device(file) => {
+            let meta = fs::metadata(&file).map_err(fail)?;
+            if meta.file_type().is_char_device() {
+                // Nothing is written, but a device that is full says so.
+                OpenOptions::new().write(true).open(file).and_then(|mut f| f.write(&[])).map_err(fail)?;
+            }
+            // A pipe that was opened and closed would be at its end for its reader.
+            Ok(())
+        }
+    }
+}
+
+/// Whether what is written to `path` goes into a file, which is then there whole or not at all: not so for `/dev/stdout` or a pipe.
+#[must_use]
+pub fn is_file_or_absent(path: &Path) -> bool {
+    matches!(target(path), Ok(Target::File(_)))
+}
+
+/// Moves the file `from` over `to` at one instant, and syncs the folder. Both are in one folder; of a link `to`, what it points to is.
+///
+/// # Errors
+/// See [`WriteError`].
+pub fn move_over(from: &Path, to: &Path) -> Result<(), WriteError> {
+    let fail = |source| WriteError::new(to, source);
+    let target = behind_link(to).map_err(fail)?;
+    fs::rename(from, &target).and_then(|()| File::open(folder_of(&target))?.sync_all()).map_err(fail)
+}
+
+/// `path`, or, where that is a link, what it points to.
+///
+/// # Errors
+/// If the link can't be followed. One that points to nothing is taken for what it is: a name to be replaced.
+pub fn behind_link(path: &Path) -> io::Result<PathBuf> {
+    if !path.is_symlink() {
+        return Ok(path.to_owned());
+    }
+    match fs::canonicalize(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(path.to_owned()),
+        result => result,
+    }
+}
+
+/// What a path stands for, links followed.
+enum Target {
+    /// A file, or nothing yet.
+    File(PathBuf),
+    /// A pipe, a socket, a device.
+    Device(PathBuf),
+}
+
+fn target(path: &Path) -> Result<Target, WriteError> {
+    let target = behind_link(path).map_err(|source| WriteError::new(path, source))?;
+    match fs::metadata(&target) {
+        Ok(meta) if meta.is_dir() => Err(WriteError::IsFolder { path: path.to_owned() }),
+        Ok(meta) if !meta.is_file() => Ok(Target::Device(target)),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(WriteError::new(path, e)),
+        _ => Ok(Target::File(target)),
+    }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(target);
+    temporary(folder, bytes)?.persist(target).map_err(|e| e.error)?;
+    File::open(folder)?.sync_all()
+}
+
+/// A file in `folder` that holds `bytes`, is on the disk, and goes away unless it is kept.
+fn temporary(folder: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut temporary = tempfile::Builder::new()
         .prefix(".heapgate-")
         .suffix(".tmp")
@@ -121,8 +203,7 @@ fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
         .tempfile_in(folder)?;
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
-    temporary.persist(target).map_err(|e| e.error)?;
-    File::open(folder)?.sync_all()
+    Ok(temporary)
 }
 
 /// Makes `folder` and those above it, where missing.
@@ -130,7 +211,10 @@ fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// See [`WriteError`].
 pub fn make_folder(folder: &Path) -> Result<(), WriteError> {
-    fs::create_dir_all(folder).map_err(|source| WriteError::new(folder, source))
+    fs::create_dir_all(folder).map_err(|source| match folder.ancestors().find(|above| above.exists()) {
+        Some(above) if !above.is_dir() => WriteError::NotAFolder { path: above.to_owned() },
+        _ => WriteError::new(folder, source),
+    })
 }
 
 #[cfg(test)]
@@ -159,6 +243,33 @@ mod tests {
     }
 
     #[test]
+    fn asking_whether_a_file_can_be_written_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        check_writable(&path).unwrap();
+        assert!(!path.exists());
+        fs::write(&path, "old").unwrap();
+        check_writable(&path).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::read_dir(folder.path()).unwrap().count()), (b"old".to_vec(), 1));
+        assert!(matches!(check_writable(folder.path()), Err(WriteError::IsFolder { .. })));
+        assert!(matches!(check_writable(&path.join("below")), Err(WriteError::NoFolder { .. })));
+        assert!(matches!(check_writable(Path::new("/dev/full")), Err(WriteError::DiskFull { .. })));
+        check_writable(Path::new("/dev/null")).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_moved_over_a_link_replaces_what_it_points_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let [real, link, new] = ["real", "link", "new"].map(|name| folder.path().join(name));
+        fs::write(&real, "old").unwrap();
+        fs::write(&new, "new").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        move_over(&new, &link).unwrap();
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+        assert!(link.is_symlink() && !new.exists());
+    }
+
+    #[test]
     fn a_device_is_written_to_not_replaced() {
         atomic_write(Path::new("/dev/null"), b"gone").unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
@@ -182,6 +293,17 @@ mod tests {
         fs::write(&file, "").unwrap();
         let error = atomic_write(&file.join("report.json"), b"x").unwrap_err();
         assert!(matches!(error, WriteError::NoFolder { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_is_a_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        for wanted in [file.clone(), file.join("below"), file.join("far/below")] {
+            let error = make_folder(&wanted).unwrap_err();
+            assert!(matches!(&error, WriteError::NotAFolder { path } if *path == file), "{error}");
+        }
     }
 
     #[test]

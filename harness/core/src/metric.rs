@@ -9,7 +9,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::report::{Counts, Phase, PhaseKind, Trial};
+use crate::report::{Counts, Live, Phase, PhaseKind, Stalls, Trial};
 use crate::stats::histogram;
 
 /// What a metric's values measure.
@@ -123,16 +123,16 @@ catalogue! {
         |t| per_unit(t, |p| p.counts.allocated_bytes()) }
     PeakLiveObjects { "peak_live_objects", Count, Lower, Exact, LIVE, "heapgate_run_peak_live_objects",
         "Most objects alive at one time while measuring.",
-        |t| measure(t).map(|p| p.live.peak_objects as f64) }
+        |t| live(t, measure(t), |live| live.peak_objects) }
     PeakLiveBytes { "peak_live_bytes", Bytes, Lower, Exact, LIVE, "heapgate_run_peak_live_bytes",
         "Most bytes alive at one time while measuring, as requested.",
-        |t| measure(t).map(|p| p.live.peak_bytes as f64) }
+        |t| live(t, measure(t), |live| live.peak_bytes) }
     LeftObjects { "left_objects", Count, Lower, Exact, EXACT, "heapgate_run_left_objects",
         "Objects still alive after everything was dropped: leaks and caches.",
-        |t| drain(t).map(|p| p.live.objects as f64) }
+        |t| live(t, drain(t), |live| live.objects) }
     LeftBytes { "left_bytes", Bytes, Lower, Exact, EXACT, "heapgate_run_left_bytes",
         "Bytes still alive after everything was dropped, as requested.",
-        |t| drain(t).map(|p| p.live.bytes as f64) }
+        |t| live(t, drain(t), |live| live.bytes) }
     EscapedObjects { "escaped_objects", Count, Lower, Exact, EXACT, "heapgate_run_escaped_objects",
         "Objects alive when their region scope ended.",
         |t| drain(t)?.region.as_ref().map(|r| r.escaped_objects as f64) }
@@ -172,13 +172,17 @@ catalogue! {
     StallP50 { "stall_p50_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p50_ns",
         "Median time of an uninterrupted allocator call.", |t| stall(t, 0.50) }
     StallP95 { "stall_p95_ns", Nanos, Lower, Distribution, STALL_P95, "heapgate_run_stall_p95_ns",
-        "95th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.95) }
+        "95th percentile of the time of an allocator call, interrupted ones too: they are too few to move it, unless the allocator itself waits.",
+        |t| stall_of_all(t, 0.95) }
     StallP99 { "stall_p99_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p99_ns",
         "99th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.99) }
     StallP999 { "stall_p999_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p999_ns",
         "99.9th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.999) }
     StallMax { "stall_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_max_ns",
         "Longest uninterrupted allocator call.", |t| stall(t, 1.0) }
+    StallAllMax { "stall_all_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_all_max_ns",
+        "Longest allocator call, interrupted ones too: what it has over stall_max_ns is the scheduler's, or a wait inside the allocator.",
+        |t| stall_of_all(t, 1.0) }
 }
 
 /// Every metric that `trial` measured: what belongs in [`Trial::metrics`].
@@ -200,12 +204,30 @@ fn drain(trial: &Trial) -> Option<&Phase> {
     phase(trial, PhaseKind::Drain)
 }
 
+/// A figure of what is live, unless nothing was counted.
+fn live(trial: &Trial, phase: Option<&Phase>, figure: fn(&Live) -> i64) -> Option<f64> {
+    phase.filter(|_| trial.level != "off").map(|phase| figure(&phase.live) as f64)
+}
+
 fn per_unit(trial: &Trial, count: fn(&Phase) -> u64) -> Option<f64> {
     measure(trial).filter(|p| p.units > 0 && trial.level != "off").map(|p| count(p) as f64 / p.units as f64)
 }
 
-/// Quantile `q` of the clean calls of the measured phase, all operations together, ns. 0 where calls were to be timed and there were none.
+/// Quantile `q` of the clean calls of the measured phase, all operations together, ns.
 fn stall(trial: &Trial, q: f64) -> Option<f64> {
+    stall_in(trial, q, |stalls| histogram::merged(&stalls.clean))
+}
+
+/// Quantile `q` of all calls, clean and interrupted.
+fn stall_of_all(trial: &Trial, q: f64) -> Option<f64> {
+    stall_in(trial, q, |stalls| {
+        let [clean, interrupted] = [&stalls.clean, &stalls.interrupted].map(histogram::merged);
+        histogram::total([clean.as_slice(), interrupted.as_slice()])
+    })
+}
+
+/// 0 where calls were to be timed and there were none.
+fn stall_in(trial: &Trial, q: f64, histogram: fn(&Stalls) -> Vec<(u32, u64)>) -> Option<f64> {
     let phase = measure(trial)?;
     if trial.ticks_per_second <= 0.0 {
         return None;
@@ -213,8 +235,7 @@ fn stall(trial: &Trial, q: f64) -> Option<f64> {
     if phase.counts == Counts::default() {
         return Some(0.0);
     }
-    let ticks = histogram::quantile(&histogram::merged(&phase.stalls.clean), q)?;
-    Some(ticks / trial.ticks_per_second * 1e9)
+    Some(histogram::quantile(&histogram(&phase.stalls), q)? / trial.ticks_per_second * 1e9)
 }
 
 impl fmt::Display for MetricId {

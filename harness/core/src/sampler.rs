@@ -1,6 +1,7 @@
 //! A process as the kernel sees it, read from outside through `/proc`.
 
 use std::fs;
+use std::path::Path;
 
 use procfs::process::Process;
 
@@ -60,6 +61,7 @@ impl Sampler {
     pub fn snapshot(&self) -> Option<Snapshot> {
         let (rollup, stat, status) =
             (self.process.smaps_rollup().ok()?, self.process.stat().ok()?, self.process.status().ok()?);
+        let (voluntary_switches, involuntary_switches) = self.switches();
         let sizes = &rollup.memory_map_rollup.0.first()?.extension.map;
         let bytes = |name: &str| sizes.get(name).copied().unwrap_or(0);
         let kib = |value: Option<u64>| value.unwrap_or(0) * 1024;
@@ -72,10 +74,22 @@ impl Sampler {
             peak_rss_bytes: kib(status.vmhwm),
             minor_faults: stat.minflt,
             major_faults: stat.majflt,
-            voluntary_switches: status.voluntary_ctxt_switches.unwrap_or(0),
-            involuntary_switches: status.nonvoluntary_ctxt_switches.unwrap_or(0),
+            voluntary_switches,
+            involuntary_switches,
             cpu_ns: sys::cpu_time::of_process(self.process.pid.unsigned_abs()).unwrap_or(0),
             threads: status.threads,
+        })
+    }
+
+    /// Context switches of all threads that are there, voluntary and not: the kernel does not add up those of ended ones.
+    fn switches(&self) -> (u64, u64) {
+        let Ok(tasks) = self.process.tasks() else { return (0, 0) };
+        let statuses = tasks.flatten().filter_map(|task| task.status().ok());
+        statuses.fold((0, 0), |(voluntary, involuntary), status| {
+            (
+                voluntary + status.voluntary_ctxt_switches.unwrap_or(0),
+                involuntary + status.nonvoluntary_ctxt_switches.unwrap_or(0),
+            )
         })
     }
 
@@ -99,10 +113,23 @@ pub fn machine_time() -> Option<(u64, u64)> {
     Some((all + total.softirq.unwrap_or(0) + steal, steal))
 }
 
-/// How many processes the kernel has killed for want of memory, on this machine.
+/// How many processes the kernel has killed for want of memory: those of `cgroup` (by whichever limit), or, where none is given, all
+/// of this machine. `None` where nobody counts, as in a cgroup without the memory controller.
 #[must_use]
-pub fn oom_kills() -> Option<i64> {
-    procfs::vmstat().ok()?.get("oom_kill").copied()
+pub fn oom_kills(cgroup: Option<&Path>) -> Option<u64> {
+    /// Of version 2 and of version 1.
+    const COUNTERS: [&str; 2] = ["memory.events", "memory.oom_control"];
+    match cgroup {
+        Some(folder) => {
+            COUNTERS.iter().find_map(|file| fs::read_to_string(folder.join(file)).ok()).and_then(|text| counted(&text))
+        }
+        None => counted(&fs::read_to_string("/proc/vmstat").ok()?),
+    }
+}
+
+/// The number in the line `oom_kill N`.
+fn counted(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -116,6 +143,20 @@ mod tests {
         assert!(snapshot.rss_bytes > 100_000 && snapshot.anonymous_bytes <= snapshot.rss_bytes, "{snapshot:?}");
         assert!(snapshot.cpu_ns > 0 && snapshot.threads >= 1 && snapshot.page_table_bytes > 0);
         assert!(sampler.rss_bytes().unwrap() > 100_000);
+    }
+
+    #[test]
+    fn a_cgroup_counts_its_own_dead() {
+        for (file, text) in [
+            ("memory.events", "low 0\nhigh 0\nmax 812\noom 4\noom_kill 3\noom_group_kill 0\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            assert_eq!(oom_kills(Some(folder.path())), None, "never that of the machine instead");
+            fs::write(folder.path().join(file), text).unwrap();
+            assert_eq!(oom_kills(Some(folder.path())), Some(3), "{file}");
+        }
+        assert!(oom_kills(None).is_some(), "of the machine");
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use heapgate_core::baseline::{self, Recording};
 use heapgate_core::exit;
+use heapgate_core::render;
 use heapgate_core::report::Report;
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
-use crate::run::unix_s;
+use crate::run::{End, unix_s};
 
 // As for verbs: help is on the structs.
 #[derive(Debug, Subcommand)]
@@ -26,7 +27,7 @@ pub struct Record {
     #[command(flatten)]
     selection: Selection,
     /// Take this report instead of running anything
-    #[arg(long, value_name = "FILE", conflicts_with = "workloads")]
+    #[arg(long, value_name = "FILE", conflicts_with = "Selection")]
     report: Option<PathBuf>,
     /// Folder of the baselines [default: baselines]
     #[arg(long, value_name = "FOLDER")]
@@ -66,8 +67,12 @@ impl Record {
             Some(path) => Report::load(path)?,
             None => {
                 let ran = self.selection.session(&config)?.run()?;
-                if ran.interrupted {
-                    return Ok(exit::INTERRUPTED);
+                if let End::Failed(_) = ran.end {
+                    // What could not be written is at least shown.
+                    print(&render::run::render(&ran.report, global.options(false)))?;
+                }
+                if !matches!(ran.end, End::Complete) {
+                    return ran.end.code(exit::PASS);
                 }
                 ran.report
             }

@@ -13,6 +13,7 @@ use heapgate_core::report::{Cell, Report};
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
+use crate::run::End;
 
 /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
 ///
@@ -23,7 +24,7 @@ pub struct Gate {
     #[command(flatten)]
     selection: Selection,
     /// Judge this report instead of running anything
-    #[arg(long, value_name = "FILE", conflicts_with = "workloads")]
+    #[arg(long, value_name = "FILE", conflicts_with = "Selection")]
     report: Option<PathBuf>,
     /// Folder of the baselines [default: baselines]
     #[arg(long, value_name = "FOLDER")]
@@ -45,25 +46,29 @@ impl Gate {
         if let Some(folder) = &self.baselines {
             config.baselines.clone_from(folder);
         }
-        let (report, planned, interrupted) = match &self.report {
+        let (report, planned, end) = match &self.report {
             Some(path) => {
                 let report = Report::load(path)?;
                 let planned = report.cells().iter().map(|c| c.cell.clone()).collect();
-                (report, planned, false)
+                (report, planned, End::Complete)
             }
             None => {
                 let session = self.selection.session(&config)?;
                 let planned: Vec<Cell> = session.plan.cells.iter().map(|p| p.cell.clone()).collect();
                 let ran = session.run()?;
-                (ran.report, planned, ran.interrupted)
+                (ran.report, planned, ran.end)
             }
         };
         let verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config);
-        if let Some(path) = &self.markdown {
-            files::atomic_write(path, render::markdown::render(&report, &verdict).as_bytes())?;
-        }
+        // What a full disk refuses must not hide the verdict, nor why the run was stopped.
+        let written = self
+            .markdown
+            .as_deref()
+            .map_or(Ok(()), |path| files::atomic_write(path, render::markdown::render(&report, &verdict).as_bytes()));
         self.print(&report, &verdict, global)?;
-        Ok(if interrupted { exit::INTERRUPTED } else { exit::exit_code(&verdict, &report) })
+        let code = end.code(exit::exit_code(&verdict, &report))?;
+        written?;
+        Ok(code)
     }
 
     fn print(&self, report: &Report, verdict: &Verdict, global: &Global) -> Result<(), Failure> {

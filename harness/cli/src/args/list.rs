@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use heapgate_bench::Base;
 use heapgate_core::exit;
 use heapgate_core::metric;
-use heapgate_core::render;
+use heapgate_core::render::{self, hanging};
 use heapgate_workloads::variants;
 use serde_json::json;
 
@@ -49,12 +49,13 @@ impl List {
             print(&serde_json::to_string_pretty(&all)?)?;
             return Ok(exit::PASS);
         }
+        let width = global.options(false).width;
         let mut parts = Vec::new();
         if wanted(What::Workloads) {
-            parts.push(workloads());
+            parts.push(workloads(width));
         }
         if wanted(What::Allocators) {
-            parts.push(allocators());
+            parts.push(allocators(width));
         }
         if wanted(What::Metrics) {
             parts.push(render::list::render(&global.config()?, global.options(false)));
@@ -64,25 +65,22 @@ impl List {
     }
 }
 
-fn workloads() -> String {
+/// What stands before lines that say more of the one above.
+const BELOW: &str = "      ";
+
+fn workloads(width: usize) -> String {
     let mut text = String::from("Workloads\n");
     for variant in variants() {
-        text.push_str(&format!(
-            "  {}/{}  (per {})\n      {}\n",
-            variant.workload, variant.name, variant.unit, variant.about
-        ));
+        text.push_str(&format!("  {}/{}  (per {})\n", variant.workload, variant.name, variant.unit));
+        text.push_str(&hanging(BELOW, variant.about, width));
     }
     let mut shown = Vec::new();
     for param in variants().iter().flat_map(|v| v.params) {
         if !shown.contains(&param.name) {
             shown.push(param.name);
-            text.push_str(&format!(
-                "\n  --param {}={}\n      {}\n      one of: {}\n",
-                param.name,
-                param.default,
-                param.help,
-                param.choices.join(", ")
-            ));
+            text.push_str(&format!("\n  --param {}={}\n", param.name, param.default));
+            text.push_str(&hanging(BELOW, param.help, width));
+            text.push_str(&hanging(BELOW, &format!("one of: {}", param.choices.join(", ")), width));
         }
     }
     text
@@ -101,10 +99,10 @@ fn workloads_json() -> serde_json::Value {
         .collect()
 }
 
-fn allocators() -> String {
+fn allocators(width: usize) -> String {
     let mut text = String::from("Allocators\n");
     for base in Base::ALL {
-        text.push_str(&format!("  {:<14} {}\n", base.name(), base.about()));
+        text.push_str(&hanging(&format!("  {:<14} ", base.name()), base.about(), width));
     }
     text
 }

@@ -9,7 +9,7 @@ use crate::fail::Failure;
 
 /// Run workloads and record what they do with memory
 ///
-/// Each trial is a fresh process, sampled from outside; the report is written after every trial, so that nothing measured is lost.
+/// Each trial is a fresh process, sampled from outside; trials are kept as they end, so that nothing measured is lost.
 #[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
@@ -28,12 +28,7 @@ impl Run {
             render::run::render(&ran.report, global.options(false))
         };
         print(&text)?;
-        Ok(if ran.interrupted {
-            exit::INTERRUPTED
-        } else if ran.report.trials.iter().all(|t| t.outcome.is_completed()) {
-            exit::PASS
-        } else {
-            exit::WORKLOAD_FAILED
-        })
+        let completed = ran.report.trials.iter().all(|t| t.outcome.is_completed());
+        ran.end.code(if completed { exit::PASS } else { exit::WORKLOAD_FAILED })
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use heapgate_bench::{AllocatorSpec, Injection};
 use heapgate_core::config::Config;
 use heapgate_core::supervisor::{self, Confinement, Settings};
-use heapgate_segment::layout::{DEFAULT_SLOTS, Level, MAX_SLOTS};
+use heapgate_segment::layout::{DEFAULT_SLOTS, Level, MAX_SAMPLE_PERIOD, MAX_SLOTS};
 
 use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
@@ -42,7 +42,7 @@ pub struct Selection {
     #[arg(short, long, default_value = "exact", value_name = "LEVEL", value_parser = level)]
     level: Level,
     /// At sampled levels, one call in how many is timed
-    #[arg(long, default_value_t = supervisor::DEFAULT_SAMPLE_PERIOD, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    #[arg(long, default_value_t = supervisor::DEFAULT_SAMPLE_PERIOD, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SAMPLE_PERIOD))]
     sample_period: u64,
     /// Threads that can have counters of their own
     #[arg(long, default_value_t = DEFAULT_SLOTS, value_name = "N", value_parser = slots)]
@@ -62,7 +62,7 @@ pub struct Selection {
     /// CPUs that trials may run on, as in 0,2
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     cpus: Option<Vec<usize>>,
-    /// Where the report is written, after every trial
+    /// Where the report is written; until the run has ended, its trials are in FILE.partial
     #[arg(short, long, default_value = ".heapgate/report.json", value_name = "FILE")]
     output: PathBuf,
     /// Plant a regression (a control for the gate itself)
@@ -83,6 +83,13 @@ impl Selection {
             .map(|a| a.parse())
             .collect::<Result<Vec<AllocatorSpec>, _>>()
             .map_err(Failure::usage)?;
+        let confinement = Confinement {
+            address_space_bytes: self.memory_limit,
+            nice: self.nice,
+            cpus: self.cpus.clone(),
+            cgroup: self.cgroup.clone(),
+        };
+        confinement.check().map_err(Failure::usage)?;
         let program = std::env::current_exe()?;
         matrix::check_settings(&program, &allocators)?;
         let matrix = Matrix {
@@ -102,12 +109,7 @@ impl Selection {
                 sample_period: self.sample_period,
                 slots: self.slots,
                 timeout,
-                confinement: Confinement {
-                    address_space_bytes: self.memory_limit,
-                    nice: self.nice,
-                    cpus: self.cpus.clone(),
-                    cgroup: self.cgroup.clone(),
-                },
+                confinement,
                 ..Settings::new(program)
             },
             output: self.output.clone(),
@@ -117,10 +119,10 @@ impl Selection {
 
 /// Limits for a workload that isn't there would never be looked at: a typing mistake that lets a regression pass.
 fn check_names(config: &Config) -> Result<(), Failure> {
-    for name in config.named_workloads() {
+    for (name, line) in config.named_workloads() {
         if !matrix::exists(name) {
             let file = config.source.as_deref().unwrap_or(Path::new("the settings")).display();
-            return Err(Failure::usage(format!("{file}: {}", matrix::unknown(name).error)));
+            return Err(Failure::usage(format!("{file}:{line}: {}", matrix::unknown(name).error)));
         }
     }
     Ok(())

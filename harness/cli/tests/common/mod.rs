@@ -27,6 +27,9 @@ pub const TWICE: &str = "tokenize/wordpiece-heap -a jemalloc -n 2 --steps 2 --pa
 /// Where `run` leaves its report.
 pub const REPORT: &str = ".heapgate/report.json";
 
+/// Where the trials of a run are until it has ended.
+pub const PARTIAL: &str = ".heapgate/report.json.partial";
+
 /// A temporary folder that heapgate is started in.
 pub struct Place(TempDir);
 

@@ -16,6 +16,7 @@ pub use file::BaselineSaveError;
 pub use find::{Found, find, list};
 
 use crate::metric::{Kind, MetricId};
+use crate::render::human;
 use crate::report::{ByOperation, Cell, CellTrials, Fingerprint, Report};
 use crate::stats::sample;
 
@@ -50,7 +51,7 @@ pub struct BaselineCell {
     pub cell: Cell,
     /// The unit of work, singular.
     pub unit: String,
-    /// How much the telemetry recorded: `off`, `count`, `sampled` or `exact`.
+    /// How much the telemetry recorded: `off`, `count`, `sampled`, `exact-alloc` or `exact`.
     pub level: String,
     /// The different checksums of the answers, sorted: one, where the workload is right.
     pub checksums: Vec<String>,
@@ -85,7 +86,8 @@ pub enum NotABaseline {
     #[error("the run was cut off before all its trials ended; run it again")]
     Incomplete,
     #[error(
-        "{cell} repetition {rep} {outcome}; a baseline needs every repetition, so mend the workload and run it again"
+        "{cell} repetition {} {outcome}; a baseline needs every repetition, so mend the workload and run it again",
+        human::repetition(*rep)
     )]
     NotCompleted { cell: Cell, rep: u32, outcome: String },
     #[error(
@@ -243,7 +245,7 @@ mod tests {
         let error = refused(|r| r.trials[0].outcome = Outcome::Failed { code: 1, stderr: String::new() });
         assert_eq!(
             error.to_string(),
-            "tokenize/hf-wordpiece jemalloc repetition 0 failed with exit code 1; a baseline needs every repetition, so mend the workload and run it again"
+            "tokenize/hf-wordpiece jemalloc repetition 1 failed with exit code 1; a baseline needs every repetition, so mend the workload and run it again"
         );
     }
 

@@ -39,7 +39,7 @@ pub enum ConfigFault {
     #[error("{0}")]
     Toml(String),
     /// A limit for what is no metric.
-    #[error("unknown metric '{name}'{}; `heapgate list metrics` shows them all", did_you_mean(nearest))]
+    #[error("unknown metric '{name}'; {}`heapgate list metrics` shows them all", did_you_mean(nearest))]
     UnknownMetric {
         /// The name in the file.
         name: String,
@@ -63,7 +63,7 @@ pub enum ConfigFault {
 }
 
 fn did_you_mean(nearest: &[&str]) -> String {
-    if nearest.is_empty() { String::new() } else { format!("; did you mean {}?", nearest.join(" or ")) }
+    if nearest.is_empty() { String::new() } else { format!("did you mean {}? ", nearest.join(" or ")) }
 }
 
 #[derive(Deserialize)]
@@ -77,7 +77,7 @@ struct File {
     #[serde(default)]
     limits: LimitTable,
     #[serde(default)]
-    workload: BTreeMap<String, Workload>,
+    workload: BTreeMap<Spanned<String>, Workload>,
 }
 
 #[derive(Deserialize)]
@@ -111,9 +111,14 @@ pub(super) fn load(explicit: Option<&Path>, default: &Path) -> Result<Config, Co
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     config(text, path).map_err(|At { offset, fault }| ConfigError {
         path: path.to_owned(),
-        line: offset.map(|offset| text.as_bytes().iter().take(offset).filter(|&&b| b == b'\n').count() + 1),
+        line: offset.map(|offset| line_of(text, offset)),
         fault,
     })
+}
+
+/// The line, from 1, of the byte at `offset`.
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|&&b| b == b'\n').count() + 1
 }
 
 /// A fault and its place in the text, bytes.
@@ -128,7 +133,8 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
         fault: ConfigFault::Toml(e.message().to_owned()),
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let workloads = file.workload.into_iter().map(|(name, table)| Ok((name, overrides(table.limits)?)));
+    let lines = file.workload.keys().map(|name| (name.get_ref().clone(), line_of(text, name.span().start))).collect();
+    let workloads = file.workload.into_iter().map(|(name, table)| Ok((name.into_inner(), overrides(table.limits)?)));
     Ok(Config {
         on_mismatch: file.on_mismatch,
         reps: at_least_one("reps", file.reps)?,
@@ -137,6 +143,7 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
         source: Some(path.to_owned()),
         limits: overrides(file.limits)?,
         workloads: workloads.collect::<Result<_, At>>()?,
+        workload_lines: lines,
     })
 }
 
@@ -240,7 +247,7 @@ mod tests {
         let error = error("reps = 5\n\n[limits]\npeak_rss_byte = { soft = \"1%\" }\n");
         assert_eq!(
             error.to_string(),
-            "some/heapgate.toml:4: unknown metric 'peak_rss_byte'; did you mean peak_rss_bytes?; `heapgate list metrics` shows them all"
+            "some/heapgate.toml:4: unknown metric 'peak_rss_byte'; did you mean peak_rss_bytes? `heapgate list metrics` shows them all"
         );
     }
 

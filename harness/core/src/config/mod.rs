@@ -44,6 +44,8 @@ pub struct Config {
     limits: Overrides,
     /// By `workload` or `workload/variant`.
     workloads: BTreeMap<String, Overrides>,
+    /// The line, from 1, that names each of them first.
+    workload_lines: BTreeMap<String, usize>,
 }
 
 /// What a file says about limits.
@@ -81,6 +83,7 @@ impl Default for Config {
             source: None,
             limits: Overrides::new(),
             workloads: BTreeMap::new(),
+            workload_lines: BTreeMap::new(),
         }
     }
 }
@@ -134,9 +137,10 @@ impl Config {
         sets(&cell.workload) || sets(&format!("{}/{}", cell.workload, cell.variant))
     }
 
-    /// The workloads and variants that have limits of their own, as the file names them: for the caller to check that they exist.
-    pub fn named_workloads(&self) -> impl Iterator<Item = &str> {
-        self.workloads.keys().map(String::as_str)
+    /// The workloads and variants that have limits of their own, as the file names them, and the line of each, from 1: for the caller
+    /// to check that they exist.
+    pub fn named_workloads(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.workload_lines.iter().map(|(name, &line)| (name.as_str(), line))
     }
 }
 
@@ -194,6 +198,6 @@ mod tests {
         assert!(config.expects(&testing::cell(0), MetricId::EscapedObjects));
         assert!(!config.expects(&testing::cell(0), MetricId::LeftObjects));
         assert!(!config.expects(&testing::cell(1), MetricId::EscapedObjects));
-        assert_eq!(config.named_workloads().collect::<Vec<_>>(), ["tokenize"]);
+        assert_eq!(config.named_workloads().collect::<Vec<_>>(), [("tokenize", 3)]);
     }
 }

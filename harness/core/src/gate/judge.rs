@@ -172,6 +172,7 @@ impl<'a> Judge<'a> {
             same_class: matches!(found, Found::Same(_)),
             recorded_unix_s: baseline.recorded_unix_s,
             recorded_by: baseline.recorded_by.clone(),
+            commit: before.build.commit.clone(),
             build_differences: build_differences(before, now),
             machine_differences: machine_differences(before, now),
         });
@@ -258,7 +259,7 @@ fn trial_problems(report: &Report) -> Vec<Problem> {
         .flat_map(|cell| cell.trials.iter().filter(|t| !t.outcome.is_completed()))
         .map(|trial| Problem {
             kind: ProblemKind::TrialFailed,
-            place: format!("{} repetition {}", trial.cell, trial.rep),
+            place: format!("{} repetition {}", trial.cell, human::repetition(trial.rep)),
             text: trial.outcome.to_string(),
         })
         .collect();

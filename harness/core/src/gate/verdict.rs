@@ -195,7 +195,7 @@ pub struct AnswersLine {
 pub struct Problem {
     /// What kind.
     pub kind: ProblemKind,
-    /// Where: a workload, or a cell and its repetition; empty where it is about the whole run.
+    /// Where: a workload, or a cell and its repetition (from 1); empty where it is about the whole run.
     pub place: String,
     /// What, and what to do.
     pub text: String,
@@ -236,6 +236,8 @@ pub struct ComparedWith {
     pub recorded_unix_s: u64,
     /// Who recorded it, and why.
     pub recorded_by: String,
+    /// Commit of the source tree it was measured with; empty where unknown.
+    pub commit: String,
     /// How the builds differ.
     pub build_differences: Vec<Difference>,
     /// How the machines differ.

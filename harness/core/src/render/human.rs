@@ -99,6 +99,12 @@ pub fn count(number: u64) -> String {
     thousands(&number.to_string())
 }
 
+/// The number of a repetition for people, who count from 1; reports count from 0.
+#[must_use]
+pub fn repetition(rep: u32) -> String {
+    (u64::from(rep) + 1).to_string()
+}
+
 /// `1 metric`, `2 metrics`.
 #[must_use]
 pub fn counted(number: u64, noun: &str) -> String {

@@ -34,7 +34,7 @@ pub fn render(report: &Report, verdict: &Verdict) -> String {
         }),
     );
     let mut notes = vec![format!("this run: {}", report.fingerprint.machine.class())];
-    notes.extend(summary::baselines(verdict));
+    notes.extend(summary::baselines(report, verdict));
     notes.extend(verdict.notes.iter().cloned());
     let _ = writeln!(out, "\n<details><summary>What was compared</summary>\n");
     for note in notes {

@@ -18,6 +18,7 @@ pub mod terminal;
 mod tests;
 
 pub use style::Style;
+pub use table::hanging;
 
 /// How text for a terminal is to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

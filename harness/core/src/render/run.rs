@@ -67,8 +67,8 @@ fn failures(trials: &CellTrials<'_>) -> Vec<(String, Vec<String>)> {
     for failed in trials.trials.iter().filter(|t| !t.outcome.is_completed()) {
         let outcome = failed.outcome.to_string();
         match failures.iter_mut().find(|f| f.0 == outcome) {
-            Some((_, reps)) => reps.push(failed.rep.to_string()),
-            None => failures.push((outcome, vec![failed.rep.to_string()])),
+            Some((_, reps)) => reps.push(human::repetition(failed.rep)),
+            None => failures.push((outcome, vec![human::repetition(failed.rep)])),
         }
     }
     failures

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::human;
 use super::human::{counted, date};
 use crate::gate::{ComparedWith, Decision, Line, Overall, Verdict};
-use crate::report::Cell;
+use crate::report::{Cell, Report};
 
 /// The decision in one word.
 pub(super) fn word(decision: Overall) -> &'static str {
@@ -133,11 +133,15 @@ pub(super) fn by_reason<'a>(lines: impl IntoIterator<Item = &'a Line>) -> Vec<(&
     reasons
 }
 
+const SECONDS_PER_DAY: u64 = 86_400;
+/// A short commit and the mark of changes; a full one fills half a line.
+const LONGEST_COMMIT: usize = 13;
+
 /// What was compared with what, one line for all workloads of which the same is to be said.
-pub(super) fn baselines(verdict: &Verdict) -> Vec<String> {
+pub(super) fn baselines(report: &Report, verdict: &Verdict) -> Vec<String> {
     let mut said: Vec<(String, Vec<&str>)> = Vec::new();
     for compared in &verdict.compared_with {
-        let text = baseline(compared);
+        let text = baseline(report, compared);
         match said.iter_mut().find(|s| s.0 == text) {
             Some((_, workloads)) => workloads.push(&compared.workload),
             None => said.push((text, vec![&compared.workload])),
@@ -146,9 +150,20 @@ pub(super) fn baselines(verdict: &Verdict) -> Vec<String> {
     said.into_iter().map(|(text, workloads)| format!("{}: {text}", workloads.join(", "))).collect()
 }
 
-fn baseline(compared: &ComparedWith) -> String {
-    let by = if compared.recorded_by.is_empty() { String::new() } else { format!(" by {}", compared.recorded_by) };
-    let mut text = format!("baseline of {}{by}", date(compared.recorded_unix_s));
+fn baseline(report: &Report, compared: &ComparedWith) -> String {
+    let mut text = format!("baseline of {}", date(compared.recorded_unix_s));
+    if !compared.recorded_by.is_empty() {
+        text.push_str(&format!(" ({})", compared.recorded_by));
+    }
+    let days = report.created_unix_s.saturating_sub(compared.recorded_unix_s) / SECONDS_PER_DAY;
+    if days > 0 {
+        text.push_str(&format!(", {} old", counted(days, "day")));
+    }
+    // One that is not the same is among the differences.
+    let same_commit = compared.build_differences.iter().all(|d| d.field != "commit");
+    if same_commit && (1..=LONGEST_COMMIT).contains(&compared.commit.len()) {
+        text.push_str(&format!(", at {}", compared.commit));
+    }
     let differences =
         |d: &[crate::fingerprint::Difference]| d.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if compared.same_class {

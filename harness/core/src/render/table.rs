@@ -51,8 +51,9 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `text` wrapped, its first line after `first`, the others indented as far.
-pub(super) fn hanging(first: &str, text: &str, width: usize) -> String {
+/// `text` wrapped to `width` columns, its first line after `first`, the others indented as far.
+#[must_use]
+pub fn hanging(first: &str, text: &str, width: usize) -> String {
     let indent = self::width(first);
     let lines = wrap(text, width.saturating_sub(indent).max(20));
     let mut out = String::new();

@@ -254,7 +254,7 @@ fn push_problems(out: &mut String, verdict: &Verdict, options: Options) {
 }
 
 fn push_notes(out: &mut String, report: &Report, verdict: &Verdict, options: Options) {
-    let mut notes = summary::baselines(verdict);
+    let mut notes = summary::baselines(report, verdict);
     notes.extend(verdict.notes.iter().cloned());
     if notes.is_empty() {
         return;

@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heapgate_segment::histogram::BUCKETS;
+use heapgate_segment::layout::Level;
 
 use super::{AllocatorStats, Cell, Counts, Live, Phase, Process, RegionStats, Report, SCHEMA_VERSION, Trial};
 use crate::metric::MetricId;
+use crate::render::human;
 
 /// Whole numbers up to here are exact as `f64`, and sums of some thousands of them don't overflow. No honest count comes near.
 pub const LARGEST_COUNT: u64 = 1 << 53;
 /// By how much, as a share, a metric may differ from its recomputation: text and back costs a last binary digit.
 const RECOMPUTED: f64 = 1e-9;
-/// The levels of telemetry.
-const LEVELS: [&str; 4] = ["off", "count", "sampled", "exact"];
 
 /// What cannot be true about a report or baseline. `place` says where: a cell, its repetition, a phase.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -77,9 +77,10 @@ pub fn check(report: &Report) -> Result<(), Fault> {
 /// The first fault found.
 pub fn check_trial(trial: &Trial) -> Result<(), Fault> {
     let place = &place_of(trial);
-    if !LEVELS.contains(&trial.level.as_str()) {
+    let levels = Level::ALL.map(Level::name);
+    if !levels.contains(&trial.level.as_str()) {
         let (field, value) = ("level".to_owned(), trial.level.clone());
-        return Err(Fault::UnknownWord { place: place.to_owned(), field, value, allowed: LEVELS.join(", ") });
+        return Err(Fault::UnknownWord { place: place.to_owned(), field, value, allowed: levels.join(", ") });
     }
     measured(place, "wall_s", trial.wall_s)?;
     measured(place, "ticks_per_second", trial.ticks_per_second)?;
@@ -112,7 +113,7 @@ pub fn check_trial(trial: &Trial) -> Result<(), Fault> {
 }
 
 fn place_of(trial: &Trial) -> String {
-    format!("{} repetition {}", trial.cell, trial.rep)
+    format!("{} repetition {}", trial.cell, human::repetition(trial.rep))
 }
 
 fn close(a: f64, b: f64) -> bool {
@@ -372,6 +373,16 @@ mod tests {
         assert!(matches!(unit, Fault::CellDisagrees { .. }), "{unit}");
         let level = fault(|r| r.trials[1].level = "loud".into());
         assert!(matches!(level, Fault::UnknownWord { .. }), "{level}");
+    }
+
+    #[test]
+    fn every_level_of_the_telemetry_is_known() {
+        for level in Level::ALL {
+            let mut report = testing::report(1, 1);
+            report.trials[0].level = level.name().to_owned();
+            report.trials[0].metrics.clear();
+            check(&report).unwrap();
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reports on disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Fault, Report, SCHEMA_VERSION, check};
 use crate::document::{self, Document, LoadError, LoadFault};
@@ -23,6 +23,14 @@ pub enum SaveError {
     Json(#[from] serde_json::Error),
 }
 
+/// Where the trials of a run are until it has ended, whose report is to be at `path`: beside it, so that one can be moved over the other.
+#[must_use]
+pub fn partial_path(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    partial.into()
+}
+
 impl Report {
     /// Writes the report to `path`, whole or not at all.
     ///
@@ -39,11 +47,15 @@ impl Report {
     /// # Errors
     /// One for each thing that may be wrong with it: see [`LoadFault`].
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        document::read(path).and_then(|bytes| Self::parse(&bytes)).map_err(|fault| LoadError {
-            document: Document::Report,
-            path: path.to_owned(),
-            fault,
-        })
+        let loaded = document::read(path).and_then(|bytes| Self::parse(&bytes)).map_err(|fault| {
+            let partial = partial_path(path);
+            if matches!(fault, LoadFault::Missing) && partial.is_file() {
+                LoadFault::Unfinished { partial }
+            } else {
+                fault
+            }
+        });
+        loaded.map_err(|fault| LoadError { document: Document::Report, path: path.to_owned(), fault })
     }
 
     /// The report in `bytes`.
@@ -93,6 +105,9 @@ mod tests {
         let path = folder.path().join("report.json");
         let error = Report::load(&path).unwrap_err();
         assert!(matches!(error.fault, LoadFault::Missing), "{error}");
+        std::fs::write(partial_path(&path), "").unwrap();
+        let error = Report::load(&path).unwrap_err();
+        assert!(error.to_string().contains("report.json.partial; name that"), "{error}");
         std::fs::write(&path, " \n").unwrap();
         let error = Report::load(&path).unwrap_err();
         assert!(matches!(error.fault, LoadFault::Empty), "{error}");

@@ -111,7 +111,7 @@ pub struct Trial {
     pub rep: u32,
     /// How it ended.
     pub outcome: Outcome,
-    /// How much the telemetry recorded: `off`, `count`, `sampled` or `exact`.
+    /// How much the telemetry recorded: `off`, `count`, `sampled`, `exact-alloc` or `exact`.
     pub level: String,
     /// Length of the trial in wall time, s.
     pub wall_s: f64,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::metric::{self, MetricId};
+use crate::metric::{self, Kind, MetricId};
 use crate::stats::sample;
 
 /// Units of work of every measured phase.
@@ -214,11 +214,11 @@ pub fn set(trial: &mut Trial, metric: MetricId, value: f64) {
         MetricId::InvoluntarySwitches => process(trial, PhaseKind::Measure).involuntary_switches = whole,
         MetricId::Throughput => phase_of(trial, PhaseKind::Measure).wall_s = UNITS as f64 / value,
         MetricId::CpuPerUnit => process(trial, PhaseKind::Measure).cpu_ns = per_unit,
-        MetricId::StallP50 | MetricId::StallP95 | MetricId::StallP99 | MetricId::StallP999 | MetricId::StallMax => {
+        stall if stall.metric().kind == Kind::Distribution => {
             let clean = ByOperation { alloc: vec![(bucket_of(whole) as u32, 20_000)], ..ByOperation::default() };
             phase_of(trial, PhaseKind::Measure).stalls.clean = clean;
         }
-        MetricId::StallShare => panic!("{metric} follows from the stalls and the wall time"),
+        other => panic!("{other} can't be set alone"),
     }
     recompute(trial);
 }

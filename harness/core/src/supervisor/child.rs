@@ -54,7 +54,9 @@ pub(super) fn run(
     control.supervise();
 
     let mut messages = tempfile::tempfile().map_err(SuperviseError::Messages)?;
-    let before = Before { oom_kills: sampler::oom_kills(), machine: sampler::machine_time(), start: Instant::now() };
+    let cgroup = settings.confinement.cgroup.as_deref();
+    let before =
+        Before { oom_kills: sampler::oom_kills(cgroup), machine: sampler::machine_time(), start: Instant::now() };
     let pid = start(planned, settings, &file, &messages)?;
     let mut watch = Watch::new(pid, control, before.start);
     let (ended, stopped_by) = watch.until_end(settings.timeout, stop)?;
@@ -68,7 +70,15 @@ pub(super) fn run(
     let outcome = if stopped_by == Some(StoppedBy::Timeout) {
         Outcome::TimedOut { after_s: settings.timeout.as_secs() }
     } else {
-        outcome(ended.end, reader, before.oom_kills, &messages)
+        let death = Death {
+            end: ended.end,
+            attached: reader.pid().is_some(),
+            finished: reader.phases().iter().filter(|phase| phase.ended).count() == PHASES as usize,
+            refused: reader.totals().failed_calls() > 0,
+            limited: settings.confinement.address_space_bytes.is_some(),
+            oom_killed: sampler::oom_kills(cgroup) > before.oom_kills,
+        };
+        death.outcome(messages)
     };
     let mut trial = Trial {
         cell: planned.cell.clone(),
@@ -107,7 +117,7 @@ pub(super) fn run(
 }
 
 struct Before {
-    oom_kills: Option<i64>,
+    oom_kills: Option<u64>,
     machine: Option<(u64, u64)>,
     start: Instant,
 }
@@ -118,11 +128,17 @@ const SINGLE_THREADED: [(&str, &str); 3] =
 
 fn start(planned: &Planned, settings: &Settings, segment: &File, messages: &File) -> Result<u32, SuperviseError> {
     let mut command = Command::new(&settings.program);
+    // What would put another allocator, or other settings, in the place of the one under test.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MALLOC_")) {
+        command.env_remove(name);
+    }
     command
         .args(&planned.arguments)
         .envs(SINGLE_THREADED)
+        .env_remove("LD_PRELOAD")
+        .env_remove("GLIBC_TUNABLES")
         .envs(planned.environment.iter().map(|(k, v)| (k, v)))
-        .env("HEAPGATE_SEGMENT", format!("fd:{}", segment.as_raw_fd()))
+        .env(layout::SEGMENT_VARIABLE.to_string_lossy().as_ref(), format!("fd:{}", segment.as_raw_fd()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(messages.try_clone().map_err(SuperviseError::Messages)?);
@@ -151,7 +167,10 @@ struct Watch<'a> {
     highest_sample: u64,
     samples: u64,
     peaks_are_exact: bool,
-    phases: Vec<Watched>,
+    /// Times the child has stopped.
+    stops: u32,
+    /// One for each phase that ended; `None` where `/proc` could not be read at one of its ends.
+    phases: Vec<Option<Watched>>,
 }
 
 impl<'a> Watch<'a> {
@@ -168,6 +187,7 @@ impl<'a> Watch<'a> {
             highest_sample: 0,
             samples: 0,
             peaks_are_exact: true,
+            stops: 0,
             phases: Vec::new(),
         }
     }
@@ -243,19 +263,19 @@ impl<'a> Watch<'a> {
     /// The child stands still: at its start, or after a phase.
     fn at_stop(&mut self) {
         self.sample();
-        let Some(sampler) = &self.sampler else { return };
-        let Some(end) = sampler.snapshot() else { return };
-        if let Some(begin) = self.last {
-            let peak = if self.peaks_are_exact { end.peak_rss_bytes } else { 0 };
-            self.phases.push(Watched {
-                begin,
-                end,
-                peak_rss_bytes: peak.max(self.highest_sample).max(end.rss_bytes),
-                samples: self.samples,
-            });
+        let end = self.sampler.as_ref().and_then(Sampler::snapshot);
+        if self.stops > 0 {
+            self.phases.push(self.last.zip(end).map(|(begin, end)| self.watched(begin, end)));
         }
-        self.peaks_are_exact &= sampler.reset_peak();
-        (self.last, self.highest_sample, self.samples) = (Some(end), 0, 0);
+        self.stops += 1;
+        self.peaks_are_exact &= self.sampler.as_ref().is_some_and(Sampler::reset_peak);
+        (self.last, self.highest_sample, self.samples) = (end, 0, 0);
+    }
+
+    fn watched(&self, begin: Snapshot, end: Snapshot) -> Watched {
+        let peak = if self.peaks_are_exact { end.peak_rss_bytes } else { begin.rss_bytes };
+        let peak_rss_bytes = peak.max(self.highest_sample).max(end.rss_bytes);
+        Watched { begin, end, peak_rss_bytes, samples: self.samples }
     }
 }
 
@@ -264,26 +284,66 @@ impl Drop for Watch<'_> {
     fn drop(&mut self) {
         if let Ok(None) = wait::try_wait(self.pid) {
             wait::kill(self.pid);
+            wait::wait(self.pid);
         }
     }
 }
 
-fn outcome(end: End, reader: Reader<'_>, oom_kills_before: Option<i64>, messages: &str) -> Outcome {
-    let stderr = messages.to_owned();
-    let refused = reader.totals().failed_calls() > 0;
-    match end {
-        End::Exit { code: 0 } if reader.pid().is_none() => {
-            Outcome::Failed { code: 0, stderr: format!("ran without telemetry: no segment was attached. {stderr}") }
+/// What is known of a child's end.
+#[derive(Debug, Clone, Copy)]
+struct Death {
+    end: End,
+    /// Whether it took its segment.
+    attached: bool,
+    /// Whether it ended all its phases.
+    finished: bool,
+    /// Whether its allocator ever said no.
+    refused: bool,
+    /// Whether it had a memory limit of ours.
+    limited: bool,
+    /// Whether the kernel has killed for want of memory meanwhile.
+    oom_killed: bool,
+}
+
+impl Death {
+    fn outcome(self, messages: String) -> Outcome {
+        let stderr = messages;
+        // Before its segment is attached nothing counts refusals, but what refuses is said.
+        let refused_early =
+            !self.attached && (says_allocation_failed(&stderr) || self.limited && says_segment_refused(&stderr));
+        let rlimit = |stderr| Outcome::OutOfMemory { limit: "rlimit".to_owned(), stderr };
+        match self.end {
+            End::Exit { code: 0 } if !self.attached => {
+                Outcome::Failed { code: 0, stderr: format!("ran without telemetry: no segment was attached. {stderr}") }
+            }
+            End::Exit { code: 0 } if !self.finished => {
+                Outcome::Failed { code: 0, stderr: format!("ended before its last phase did. {stderr}") }
+            }
+            End::Exit { code: 0 } => Outcome::Completed,
+            // A refused `try_reserve` is an error, or a panic, and no abort.
+            End::Exit { .. } if refused_early || self.refused && self.limited => rlimit(stderr),
+            End::Exit { code } => Outcome::Failed { code, stderr },
+            // Rust ends a process by abort when the allocator refuses; the limit may also be one we were started with.
+            End::Signal { signal: libc::SIGABRT } if self.refused || refused_early => rlimit(stderr),
+            End::Signal { signal: libc::SIGKILL } if self.oom_killed => {
+                Outcome::OutOfMemory { limit: "kernel".to_owned(), stderr }
+            }
+            End::Signal { signal } => Outcome::Killed { signal, name: wait::signal_name(signal), stderr },
         }
-        End::Exit { code: 0 } => Outcome::Completed,
-        End::Exit { code } => Outcome::Failed { code, stderr },
-        // Rust ends a process by abort when the allocator refuses.
-        End::Signal { signal: libc::SIGABRT } if refused => Outcome::OutOfMemory { limit: "rlimit".to_owned(), stderr },
-        End::Signal { signal: libc::SIGKILL } if sampler::oom_kills() > oom_kills_before => {
-            Outcome::OutOfMemory { limit: "kernel".to_owned(), stderr }
-        }
-        End::Signal { signal } => Outcome::Killed { signal, name: wait::signal_name(signal), stderr },
     }
+}
+
+/// Whether these are the words of Rust's `handle_alloc_error`: `memory allocation of 1024 bytes failed`.
+fn says_allocation_failed(messages: &str) -> bool {
+    messages
+        .lines()
+        .filter_map(|line| line.split_once("memory allocation of "))
+        .any(|(_, rest)| rest.contains(" failed"))
+}
+
+/// Whether heapgate-alloc says that there was no address space for the segment (`ENOMEM`).
+fn says_segment_refused(messages: &str) -> bool {
+    messages.lines().any(|line| line.contains("the segment can't be mapped") && line.contains("(os error 12)"))
 }
 
 fn notes(reader: Reader<'_>, peaks_are_exact: bool, slots: usize) -> Vec<String> {
@@ -291,7 +351,7 @@ fn notes(reader: Reader<'_>, peaks_are_exact: bool, slots: usize) -> Vec<String>
     let overflowed = reader.threads().1;
     if overflowed > 0 {
         notes.push(format!(
-            "{overflowed} threads found no slot of their own ({slots} slots): counted exactly but slower, and not timed; ask for more --slots"
+            "{overflowed} threads found no slot of their own ({slots} slots): counted exactly but slower, and at the sampled levels not timed; ask for more --slots"
         ));
     }
     if !peaks_are_exact {
@@ -324,4 +384,74 @@ fn tail(messages: &mut File) -> String {
 fn thin(series: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
     let step = series.len().div_ceil(SERIES_LENGTH).max(1);
     series.into_iter().step_by(step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABORTED: Death = Death {
+        end: End::Signal { signal: libc::SIGABRT },
+        attached: true,
+        finished: false,
+        refused: false,
+        limited: false,
+        oom_killed: false,
+    };
+    const REFUSED: &str = "memory allocation of 1048576 bytes failed";
+
+    /// How a child ended that said `messages`: `out of memory (rlimit)`, `killed by SIGABRT`, …
+    fn told(death: Death, messages: &str) -> String {
+        death.outcome(messages.to_owned()).to_string()
+    }
+
+    #[test]
+    fn an_error_after_a_refusal_under_a_limit_is_out_of_memory() {
+        // 101 is a panic: of a refused `try_reserve`, for instance.
+        for code in [1, 5, 101] {
+            let limited = Death { end: End::Exit { code }, refused: true, limited: true, ..ABORTED };
+            assert_eq!(told(limited, ""), "out of memory (rlimit)");
+            for other in [Death { limited: false, ..limited }, Death { refused: false, ..limited }] {
+                assert_eq!(told(other, ""), format!("failed with exit code {code}"));
+            }
+        }
+        let survived = Death { end: End::Exit { code: 0 }, finished: true, refused: true, limited: true, ..ABORTED };
+        assert_eq!(told(survived, ""), "completed");
+    }
+
+    #[test]
+    fn an_exit_before_the_last_phase_is_no_success() {
+        let early = Death { end: End::Exit { code: 0 }, ..ABORTED };
+        assert_eq!(told(early, ""), "failed with exit code 0");
+    }
+
+    #[test]
+    fn an_abort_after_a_refusal_is_out_of_memory() {
+        for limited in [false, true] {
+            assert_eq!(told(Death { refused: true, limited, ..ABORTED }, ""), "out of memory (rlimit)");
+            assert_eq!(told(Death { limited, ..ABORTED }, ""), "killed by SIGABRT");
+        }
+    }
+
+    #[test]
+    fn a_refusal_before_the_segment_is_attached_is_read_off_the_messages() {
+        let early = Death { attached: false, limited: true, ..ABORTED };
+        assert_eq!(told(early, REFUSED), "out of memory (rlimit)");
+        assert_eq!(told(Death { end: End::Exit { code: 101 }, ..early }, REFUSED), "out of memory (rlimit)");
+        assert_eq!(told(early, "assertion failed"), "killed by SIGABRT");
+        let no_segment =
+            "heapgate: the segment can't be mapped: Cannot allocate memory (os error 12); running on unmeasured";
+        let panicked = Death { end: End::Exit { code: 101 }, ..early };
+        assert_eq!(told(panicked, no_segment), "out of memory (rlimit)");
+        assert_eq!(told(Death { limited: false, ..panicked }, no_segment), "failed with exit code 101");
+        // Afterwards the count decides, not what a program prints.
+        assert_eq!(told(Death { attached: true, ..early }, REFUSED), "killed by SIGABRT");
+    }
+
+    #[test]
+    fn a_kill_is_for_want_of_memory_if_the_kernel_counted_one() {
+        let killed = Death { end: End::Signal { signal: libc::SIGKILL }, ..ABORTED };
+        assert_eq!(told(killed, ""), "killed by SIGKILL");
+        assert_eq!(told(Death { oom_killed: true, ..killed }, ""), "out of memory (kernel)");
+    }
 }

@@ -14,7 +14,7 @@ use heapgate_segment::layout::{DEFAULT_SLOTS, Level};
 
 use crate::plan::{Plan, Planned};
 use crate::report::Trial;
-pub use crate::sys::spawn::Confinement;
+pub use crate::sys::spawn::{Confinement, ConfinementError};
 
 /// How trials are run.
 #[derive(Debug, Clone)]

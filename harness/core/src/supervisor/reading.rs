@@ -21,12 +21,16 @@ pub(super) struct Watched {
 
 /// All phases of the segment. `watched` are those that the process ended and waited after, in the same order. Live figures are counted from the
 /// start of the first phase: what the process allocated before is its runtime's and its command line's.
-pub(super) fn phases(reader: Reader<'_>, watched: &[Watched], now: Anchor) -> Vec<Phase> {
+pub(super) fn phases(reader: Reader<'_>, watched: &[Option<Watched>], now: Anchor) -> Vec<Phase> {
     let readings = reader.phases();
     let Some(first) = readings.first() else { return Vec::new() };
     let base = (first.begin.live_objects(), first.begin.live_bytes());
     let start_ns = first.begin_at.ns;
-    readings.iter().enumerate().filter_map(|(i, reading)| phase(reading, watched.get(i), base, start_ns, now)).collect()
+    readings
+        .iter()
+        .enumerate()
+        .filter_map(|(i, reading)| phase(reading, watched.get(i).and_then(Option::as_ref), base, start_ns, now))
+        .collect()
 }
 
 fn phase(

@@ -1,6 +1,7 @@
 //! Starting a child that is to be measured.
 
 use std::ffi::CString;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,79 @@ pub struct Confinement {
     pub cpus: Option<Vec<usize>>,
     /// A cgroup's folder to put it into.
     pub cgroup: Option<PathBuf>,
+}
+
+/// Why children can't be confined as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfinementError {
+    /// There is no such folder.
+    #[error("--cgroup {}: there is no such folder; make the cgroup first, or leave it out", .0.display())]
+    NoCgroup(PathBuf),
+    /// A folder that is no cgroup.
+    #[error("--cgroup {}: it is no cgroup, since it has no cgroup.procs; name a folder below /sys/fs/cgroup", .0.display())]
+    NotACgroup(PathBuf),
+    /// A cgroup of someone else.
+    #[error(
+        "--cgroup {}: nothing can be put into it ({source}); name one whose cgroup.procs you may write to, or change its rights",
+        cgroup.display()
+    )]
+    CgroupRefused {
+        /// The cgroup's folder.
+        cgroup: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A CPU that isn't there, or that this process may not use.
+    #[error("--cpus {cpu}: there is no such CPU for this process; {there_are}")]
+    NoCpu {
+        /// Its number.
+        cpu: usize,
+        /// Which there are, or how to find out.
+        there_are: String,
+    },
+}
+
+fn cpus_there_are() -> String {
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let online = online.trim();
+    if online.is_empty() { "`nproc` says how many there are".to_owned() } else { format!("this machine has {online}") }
+}
+
+impl Confinement {
+    /// Whether children can be confined so: to know before one is started, where the kernel only says that something was refused.
+    ///
+    /// # Errors
+    /// Naming what is not there.
+    pub fn check(&self) -> Result<(), ConfinementError> {
+        self.cgroup.as_deref().map_or(Ok(()), check_cgroup)?;
+        match self.cpus.iter().flatten().find(|&&cpu| !is_usable(cpu)) {
+            Some(&cpu) => Err(ConfinementError::NoCpu { cpu, there_are: cpus_there_are() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_cgroup(cgroup: &Path) -> Result<(), ConfinementError> {
+    match OpenOptions::new().write(true).open(cgroup.join("cgroup.procs")) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !cgroup.exists() => {
+            Err(ConfinementError::NoCgroup(cgroup.to_owned()))
+        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(ConfinementError::NotACgroup(cgroup.to_owned()))
+        }
+        Err(source) => Err(ConfinementError::CgroupRefused { cgroup: cgroup.to_owned(), source }),
+    }
+}
+
+/// Whether a process of ours can run on `cpu`: tried out, in a thread that ends with the trial. The kernel alone knows what is online and
+/// what our cpuset allows.
+fn is_usable(cpu: usize) -> bool {
+    let Ok(set) = cpu_set(&[cpu]) else { return false };
+    // SAFETY: `set` is a valid cpu_set_t of the size given; 0 is the calling thread.
+    let tried =
+        std::thread::spawn(move || unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) });
+    tried.join().is_ok_and(|result| result == 0)
 }
 
 /// Starts `command`, which inherits `shared`, under `confinement`, in a process group of its own (a Ctrl-C at the terminal is for us to
@@ -111,4 +185,40 @@ fn cpu_set(cpus: &[usize]) -> io::Result<libc::cpu_set_t> {
 
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cgroup(folder: &Path) -> Result<(), ConfinementError> {
+        Confinement { cgroup: Some(folder.to_owned()), ..Confinement::default() }.check()
+    }
+
+    #[test]
+    fn a_folder_that_is_no_cgroup_is_told_from_one_that_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(cgroup(&folder.path().join("nowhere")), Err(ConfinementError::NoCgroup(_))));
+        assert!(matches!(cgroup(folder.path()), Err(ConfinementError::NotACgroup(_))));
+        let file = folder.path().join("cgroup.procs");
+        fs::write(&file, "").unwrap();
+        cgroup(folder.path()).unwrap();
+        assert!(matches!(cgroup(&file), Err(ConfinementError::NotACgroup(_))));
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert!(matches!(cgroup(folder.path()), Err(ConfinementError::CgroupRefused { .. })));
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_told_and_this_thread_stays_where_it_was() {
+        let cpus = |cpus: &[usize]| Confinement { cpus: Some(cpus.to_vec()), ..Confinement::default() }.check();
+        let before = std::thread::available_parallelism().unwrap();
+        let usable = (0..64).find(|&cpu| is_usable(cpu)).expect("this runs on one");
+        cpus(&[usable]).unwrap();
+        for missing in [1023, usize::MAX] {
+            let error = cpus(&[usable, missing]).unwrap_err();
+            assert!(matches!(error, ConfinementError::NoCpu { cpu, .. } if cpu == missing), "{error}");
+        }
+        assert_eq!(std::thread::available_parallelism().unwrap(), before);
+    }
 }

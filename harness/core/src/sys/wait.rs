@@ -1,7 +1,6 @@
 //! How a child ended, and what it used.
 
 use std::io;
-use std::time::Duration;
 
 /// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +24,6 @@ pub struct Ended {
     pub end: End,
     /// Its peak resident memory, bytes: the kernel's own accounting, there also for a child that died.
     pub peak_rss_bytes: u64,
-    /// CPU time, user and kernel.
-    pub cpu: Duration,
 }
 
 /// Reaps the child `pid` if it has ended.
@@ -48,21 +45,24 @@ pub fn try_wait(pid: u32) -> io::Result<Option<Ended>> {
             } else {
                 End::Exit { code: libc::WEXITSTATUS(status) }
             };
-            let time = |t: libc::timeval| Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec as u32 * 1000);
-            Ok(Some(Ended {
-                end,
-                peak_rss_bytes: usage.ru_maxrss.unsigned_abs() * 1024,
-                cpu: time(usage.ru_utime) + time(usage.ru_stime),
-            }))
+            Ok(Some(Ended { end, peak_rss_bytes: usage.ru_maxrss.unsigned_abs() * 1024 }))
         }
     }
 }
 
-/// Kills the child `pid`, which has not been reaped (so that the number is still its own).
+/// Kills the child `pid`, which has not been reaped (so that the number is still its own), and what it started: all of its process group.
 pub fn kill(pid: u32) {
     if let Ok(pid) = i32::try_from(pid) {
-        // SAFETY: kill has no memory requirement. It can fail only for a process that is gone, and ours is not reaped.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
+        // SAFETY: kill has no memory requirement. It can fail only for processes that are gone, and ours is not reaped.
+        unsafe { libc::kill(-pid, libc::SIGKILL) };
+    }
+}
+
+/// Waits for the end of the child `pid`.
+pub fn wait(pid: u32) {
+    if let Ok(pid) = i32::try_from(pid) {
+        // SAFETY: a null status is allowed.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
     }
 }
 
