@@ -44,15 +44,22 @@ fn exact_metrics_of_every_variant_under_every_default_allocator_are_the_same_twi
 }
 
 #[test]
-fn every_level_gives_a_report_that_can_be_read_again() {
-    for level in ["off", "count", "sampled", "exact"] {
-        readable_at(level);
+fn the_peak_of_a_life_is_no_less_than_those_of_its_phases() {
+    let place = Place::new();
+    place.run(&format!("run {}", common::QUICK)).ends_with(0);
+    for trial in trials(&place.json(REPORT)) {
+        let phases = trial["phases"].as_array().expect("phases").iter();
+        let highest = phases.filter_map(|phase| phase["process"]["peak_rss_bytes"].as_u64()).max();
+        assert!(highest > Some(1_000_000), "{highest:?}");
+        assert!(trial["lifetime_peak_rss_bytes"].as_u64() >= highest);
     }
 }
 
 #[test]
-fn the_level_exact_alloc_gives_a_report_that_can_be_read_again() {
-    readable_at("exact-alloc");
+fn every_level_gives_a_report_that_can_be_read_again() {
+    for level in ["off", "count", "sampled", "exact-alloc", "exact"] {
+        readable_at(level);
+    }
 }
 
 fn readable_at(level: &str) {

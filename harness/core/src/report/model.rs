@@ -115,7 +115,7 @@ pub struct Trial {
     pub level: String,
     /// Length of the trial in wall time, s.
     pub wall_s: f64,
-    /// Peak resident memory of the process's whole life, bytes, from the kernel's accounting of the ended child.
+    /// Peak resident memory of the process's whole life, bytes: from the kernel's accounting, also of a child that died.
     pub lifetime_peak_rss_bytes: u64,
     /// Share of all CPUs' time that a hypervisor took away during the trial, 0 to 1; absent where unknown.
     pub steal_share: Option<f64>,

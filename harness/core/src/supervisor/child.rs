@@ -87,7 +87,7 @@ pub(super) fn run(
         outcome,
         level: settings.level.name().to_owned(),
         wall_s: wall.as_secs_f64(),
-        lifetime_peak_rss_bytes: ended.peak_rss_bytes,
+        lifetime_peak_rss_bytes: watch.lifetime_peak_rss_bytes(&ended),
         steal_share: before.machine.and_then(|machine| steal_share(machine, sampler::machine_time()?)),
         phases: reading::phases(reader, &watch.phases, now),
         rss_series: thin(std::mem::take(&mut watch.series)),
@@ -270,6 +270,12 @@ impl<'a> Watch<'a> {
         self.stops += 1;
         self.peaks_are_exact &= self.sampler.as_ref().is_some_and(Sampler::reset_peak);
         (self.last, self.highest_sample, self.samples) = (end, 0, 0);
+    }
+
+    /// The kernel's peak is since the last time it was reset, which was at the last stop: the ends of phases know what was before.
+    fn lifetime_peak_rss_bytes(&self, ended: &Ended) -> u64 {
+        let phases = self.phases.iter().flatten().map(|phase| phase.peak_rss_bytes);
+        phases.chain([ended.peak_rss_bytes, self.highest_sample]).max().unwrap_or(0)
     }
 
     fn watched(&self, begin: Snapshot, end: Snapshot) -> Watched {
