@@ -348,7 +348,8 @@ impl ByOperation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
-    /// Resident memory at the phase's end, bytes.
+    /// Resident memory at the phase's end, bytes. It includes the telemetry's own shared memory: up to 32 KiB for each thread that
+    /// allocates and 64 KiB for each phase so far, in `file_bytes`.
     pub rss_bytes: u64,
     /// Its anonymous part, bytes.
     pub anonymous_bytes: u64,

@@ -76,7 +76,7 @@ pub(super) fn run(
             finished: reader.phases().iter().filter(|phase| phase.ended).count() == PHASES as usize,
             refused: reader.totals().failed_calls() > 0,
             limited: settings.confinement.address_space_bytes.is_some(),
-            oom_killed: sampler::oom_kills(cgroup) > before.oom_kills,
+            oom_killed: before.oom_kills.zip(sampler::oom_kills(cgroup)).is_some_and(|(before, now)| now > before),
         };
         death.outcome(messages)
     };

@@ -120,6 +120,7 @@ pub fn run<E: From<SuperviseError>>(
     stop: &AtomicBool,
     mut observer: impl FnMut(Event<'_>) -> Result<(), E>,
 ) -> Result<Finish, E> {
+    crate::sys::wait::keep_ended_children();
     let order = plan.order();
     for (index, &(cell, rep)) in order.iter().enumerate() {
         if stop.load(Relaxed) {

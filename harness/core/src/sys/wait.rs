@@ -26,6 +26,13 @@ pub struct Ended {
     pub peak_rss_bytes: u64,
 }
 
+/// Makes sure that ended children wait to be reaped: whoever started us may have had them thrown away (`SIGCHLD` ignored), which programs
+/// inherit.
+pub fn keep_ended_children() {
+    // SAFETY: the default handling is always allowed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Reaps the child `pid` if it has ended.
 ///
 /// # Errors
