@@ -1,7 +1,8 @@
-//! What telemetry costs a whole program: the same steps without any, and at every level, in turn, each in a fresh process.
+//! What telemetry costs a whole program: the same steps without any, and at every level, in turn, each in a fresh
+//! process.
 //!
-//! `cargo bench -p heapgate-workloads --bench overhead`. Figures are ratios of the medians of one run; beside them the region against jemalloc,
-//! both without telemetry, and how many chunks it took.
+//! `cargo bench -p heapgate-workloads --bench overhead`. Figures are ratios of the medians of one run; beside them the
+//! region against jemalloc, both without telemetry, and how many chunks it took.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;

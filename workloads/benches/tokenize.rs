@@ -1,7 +1,7 @@
 //! Throughput of every tokenize variant, beside that of `hf-wordpiece`: `cargo bench -p heapgate-workloads`.
 //!
-//! Rounds are interleaved, so that a slow spell of the machine falls on all; medians are shown. An argument `--rounds=N`
-//! sets their number.
+//! Rounds are interleaved, so that a slow spell of the machine falls on all; medians are shown. An argument
+//! `--rounds=N` sets their number.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

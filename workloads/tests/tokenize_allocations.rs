@@ -1,5 +1,5 @@
-//! What the tokenize variants allocate: `wordpiece-slices` nothing, from the first step on, and each the same every time.
-//! `--print` shows the calls per token of all.
+//! What the tokenize variants allocate: `wordpiece-slices` nothing, from the first step on, and each the same every
+//! time. `--print` shows the calls per token of all.
 //!
 //! Its own `main`: with a test harness there are threads that allocate beside it.
 
@@ -93,8 +93,8 @@ fn every_variant_allocates_the_same_again() {
 }
 
 fn no_variant_starts_a_thread() {
-    // An allocator that is merely linked has a thread of its own from the start on. Threads of a pool that a variant had
-    // started would still be there.
+    // An allocator that is merely linked has a thread of its own from the start on. Threads of a pool that a variant
+    // had started would still be there.
     let before = threads();
     for variant in tokenizers() {
         measure(variant, "verse", false);

@@ -14,8 +14,8 @@ use proptest::test_runner::TestRunner;
 /// The tokens of the corpus and their checksum, as the `tokenizers` crate gives them.
 const CORPUS: (usize, u64) = (1_448_238, 1_222_377_221_495_886_621);
 
-/// Without optimisation all this takes twenty times as long; then one in so many is taken where there are very many. The
-/// corpus test covers all of the text either way.
+/// Without optimisation all this takes twenty times as long; then one in so many is taken where there are very many.
+/// The corpus test covers all of the text either way.
 const SLOWDOWN: usize = if cfg!(debug_assertions) { 10 } else { 1 };
 
 struct All {

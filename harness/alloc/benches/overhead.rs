@@ -1,7 +1,7 @@
 //! What telemetry costs on each call: bare jemalloc against every level, in turn, with one thread and with two.
 //!
-//! `cargo bench -p heapgate-alloc --bench overhead`. Figures are medians over rounds, ns per operation (an allocation or a free), and
-//! their difference from bare jemalloc in the same round.
+//! `cargo bench -p heapgate-alloc --bench overhead`. Figures are medians over rounds, ns per operation (an allocation
+//! or a free), and their difference from bare jemalloc in the same round.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
@@ -20,7 +20,8 @@ const OPERATIONS: usize = 2_000_000;
 /// Objects alive at one time: enough that frees don't all hit the object just allocated, few enough to stay in cache.
 const LIVE: usize = 512;
 
-/// What a program's calls go through: the compiler's own shim, which is a function of its own for every global allocator.
+/// What a program's calls go through: the compiler's own shim, which is a function of its own for every global
+/// allocator.
 ///
 /// # Safety
 /// As [`GlobalAlloc::alloc`].

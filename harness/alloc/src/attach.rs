@@ -16,8 +16,8 @@ use heapgate_segment::writer::{Attachment, Phase, Writer};
 
 use crate::{rseq, thread};
 
-/// The environment variable that names the segment: `fd:N`, an inherited descriptor of a memory file. It is removed when it
-/// was read, and the descriptor closed, so that programs started by this one don't find them.
+/// The environment variable that names the segment: `fd:N`, an inherited descriptor of a memory file. It is removed
+/// when it was read, and the descriptor closed, so that programs started by this one don't find them.
 pub const SEGMENT_VARIABLE: &str = match layout::SEGMENT_VARIABLE.to_str() {
     Ok(name) => name,
     Err(_) => panic!("the name is ASCII"),
@@ -26,7 +26,8 @@ pub const SEGMENT_VARIABLE: &str = match layout::SEGMENT_VARIABLE.to_str() {
 /// The level of a process that has no segment.
 static NO_LEVEL: AtomicU64 = AtomicU64::new(Level::Off as u64);
 
-/// The word that every call looks at. It is the segment's, once there is one; then whoever may write the segment sets the level.
+/// The word that every call looks at. It is the segment's, once there is one; then whoever may write the segment sets
+/// the level.
 static LEVEL: AtomicPtr<AtomicU64> = AtomicPtr::new((&raw const NO_LEVEL).cast_mut());
 
 static STATE: OnceLock<State> = OnceLock::new();
@@ -51,8 +52,8 @@ pub(crate) fn clock() -> ClockKind {
 /// The level in force, as the word it is.
 #[inline(always)]
 pub(crate) fn level() -> u64 {
-    // SAFETY: LEVEL points to NO_LEVEL or to the level word of a segment that stays mapped until the process ends. Acquire pairs with the
-    // store in `attach`: a call that sees the segment's word sees STATE and all it holds.
+    // SAFETY: LEVEL points to NO_LEVEL or to the level word of a segment that stays mapped until the process ends.
+    // Acquire pairs with the store in `attach`: a call that sees the segment's word sees STATE and all it holds.
     unsafe { (*LEVEL.load(Acquire)).load(Relaxed) }
 }
 
@@ -67,7 +68,8 @@ pub(crate) fn state() -> Option<&'static State> {
 pub(crate) fn sums() -> &'static Sums {
     match STATE.get() {
         Some(state) => state.writer.sums(),
-        // Not reached: the level comes from the segment. A panic in an allocator is worse than a count in the wrong place.
+        // Not reached: the level comes from the segment. A panic in an allocator is worse than a count in the wrong
+        // place.
         None => &NO_SUMS,
     }
 }
@@ -108,8 +110,8 @@ impl std::error::Error for AttachError {}
 
 /// Counts into the segment that `file` holds, from now until the process ends.
 ///
-/// What was allocated before is not known: if it is freed later, live figures fall below the truth by it. To be complete, name the
-/// segment in the environment instead.
+/// What was allocated before is not known: if it is freed later, live figures fall below the truth by it. To be
+/// complete, name the segment in the environment instead.
 ///
 /// # Errors
 /// Says why not; the process runs on unmeasured.
@@ -135,8 +137,9 @@ fn attach_to(file: BorrowedFd<'_>) -> Result<(), AttachError> {
 fn attach_once(file: BorrowedFd<'_>) -> Result<(), AttachError> {
     let mapping = Mapping::new(file).map_err(AttachError::Map)?;
     let (base, bytes) = mapping.raw();
-    // SAFETY: a Mapping is page-aligned, readable and writable for `bytes` bytes; on success it is never unmapped (`forget` below),
-    // and on failure the writer is dropped with it. It is shared with processes that use atomics of the same layout.
+    // SAFETY: a Mapping is page-aligned, readable and writable for `bytes` bytes; on success it is never unmapped
+    // (`forget` below), and on failure the writer is dropped with it. It is shared with processes that use atomics of
+    // the same layout.
     let writer = unsafe { Writer::from_raw(base, bytes) }.map_err(AttachError::Layout)?;
     let exit_key = exit_key()?;
     let clock = ClockKind::detect();
@@ -155,9 +158,11 @@ fn attach_once(file: BorrowedFd<'_>) -> Result<(), AttachError> {
     Ok(())
 }
 
-/// A key whose destructor gives back a thread's slot. The program must not unload this code afterwards (`dlclose` of a library that contains it).
+/// A key whose destructor gives back a thread's slot. The program must not unload this code afterwards (`dlclose` of a
+/// library that contains it).
 fn exit_key() -> Result<libc::pthread_key_t, AttachError> {
-    /// glibc keeps the values of this many keys in the thread's descriptor, and allocates for others, which must not happen in a call.
+    /// glibc keeps the values of this many keys in the thread's descriptor, and allocates for others, which must not
+    /// happen in a call.
     const KEYS_WITHOUT_ALLOCATION: libc::pthread_key_t = 32;
     let mut key = 0;
     // SAFETY: `key` is valid for the call to fill in; `at_exit` stays in memory, see above.
@@ -186,8 +191,8 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 
 /// Runs before `main`.
 extern "C" fn before_main() {
-    // SAFETY: the name is a C string. The environment is the C library's own; that nobody changes it meanwhile is what every program's
-    // constructors rely on.
+    // SAFETY: the name is a C string. The environment is the C library's own; that nobody changes it meanwhile is what
+    // every program's constructors rely on.
     let value = unsafe { libc::getenv(layout::SEGMENT_VARIABLE.as_ptr()) };
     if value.is_null() {
         return;
@@ -221,19 +226,22 @@ extern "C" fn before_main() {
     }
 }
 
-/// Whether the C library knows that this process has one thread: in a library that is loaded late, or beside another constructor, it may not.
+/// Whether the C library knows that this process has one thread: in a library that is loaded late, or beside another
+/// constructor, it may not.
 fn has_one_thread() -> bool {
-    // SAFETY: dlsym takes a handle and a C string; glibc (2.32) documents the symbol as a `char`, valid while it is loaded.
+    // SAFETY: dlsym takes a handle and a C string; glibc (2.32) documents the symbol as a `char`, valid while it is
+    // loaded.
     unsafe {
         let single = libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()).cast::<u8>();
         !single.is_null() && *single != 0
     }
 }
 
-/// Writes to standard error. Before `main` a pipe that nobody reads would still end the process, and a panic has nowhere to go: so nothing
-/// is said then, and nothing is made of a failure.
+/// Writes to standard error. Before `main` a pipe that nobody reads would still end the process, and a panic has
+/// nowhere to go: so nothing is said then, and nothing is made of a failure.
 fn say(message: &str) {
-    // SAFETY: signal and write take any arguments of their types; the buffer is valid for its length. The old handling is put back.
+    // SAFETY: signal and write take any arguments of their types; the buffer is valid for its length. The old handling
+    // is put back.
     unsafe {
         let old = libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::write(2, message.as_ptr().cast(), message.len());
@@ -272,7 +280,8 @@ impl Session {
         phase.close(units, checksum, thread::current());
     }
 
-    /// If a supervisor wants it: waits until it lets this process go on. A forked child, which nobody supervises, does not wait.
+    /// If a supervisor wants it: waits until it lets this process go on. A forked child, which nobody supervises, does
+    /// not wait.
     pub fn hold(&self) {
         if !FORKED.load(Relaxed) {
             self.writer.hold();

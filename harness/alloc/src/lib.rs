@@ -12,11 +12,13 @@
 //! }
 //! ```
 //!
-//! A process that is started with a segment in its environment ([`SEGMENT_VARIABLE`]) counts into it from before `main`; any other
-//! process pays one predictable branch a call. Nothing here allocates, locks, or runs a destructor on the path of a call.
+//! A process that is started with a segment in its environment ([`SEGMENT_VARIABLE`]) counts into it from before
+//! `main`; any other process pays one predictable branch a call. Nothing here allocates, locks, or runs a destructor on
+//! the path of a call.
 //!
-//! What it does not see: memory that bypasses the global allocator (`mmap`, C libraries' `malloc`), and frees of what was allocated while
-//! the level was `off`. A process made by a raw `clone` that skips the C library's fork handlers goes on counting into its parent's slot.
+//! What it does not see: memory that bypasses the global allocator (`mmap`, C libraries' `malloc`), and frees of what
+//! was allocated while the level was `off`. A process made by a raw `clone` that skips the C library's fork handlers
+//! goes on counting into its parent's slot.
 
 mod attach;
 mod rseq;

@@ -1,14 +1,16 @@
 //! Tells calls that the scheduler interrupted from calls that were slow by themselves.
 //!
-//! Linux's restartable sequences: each thread has registered (glibc does it) an area with a pointer to the description of a critical
-//! section. When the thread is preempted, moved to another CPU or signalled while its instruction pointer is outside that section,
-//! the kernel clears the pointer. So a window over a call stores the description of a section that never runs, and looks afterwards whether the
-//! pointer is still there: two plain stores and a load.
+//! Linux's restartable sequences: each thread has registered (glibc does it) an area with a pointer to the description
+//! of a critical section. When the thread is preempted, moved to another CPU or signalled while its instruction pointer
+//! is outside that section, the kernel clears the pointer. So a window over a call stores the description of a section
+//! that never runs, and looks afterwards whether the pointer is still there: two plain stores and a load.
 //!
-//! "Interrupted" means that the thread lost its CPU within the call, for whatever reason: also an allocator that waits for a lock or for the kernel
-//! is found there. So limits look at all calls together, and the split says how much of the time was not the allocator's own work.
+//! "Interrupted" means that the thread lost its CPU within the call, for whatever reason: also an allocator that waits
+//! for a lock or for the kernel is found there. So limits look at all calls together, and the split says how much of
+//! the time was not the allocator's own work.
 //!
-//! Source of the mechanism: the kernel's `rseq(2)`, and glibc's manual, "Restartable Sequences". What it can't see is time taken by a hypervisor.
+//! Source of the mechanism: the kernel's `rseq(2)`, and glibc's manual, "Restartable Sequences". What it can't see is
+//! time taken by a hypervisor.
 
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed, Ordering::SeqCst, compiler_fence};
 
@@ -42,7 +44,8 @@ mod area {
     }
 
     struct Never(UnsafeCell<CriticalSection>);
-    // SAFETY: written once, by `detect`, before `attach` publishes the level (release), which every window's call has seen (acquire).
+    // SAFETY: written once, by `detect`, before `attach` publishes the level (release), which every window's call has
+    // seen (acquire).
     unsafe impl Sync for Never {}
 
     static NEVER: Never = Never(UnsafeCell::new(CriticalSection {
@@ -59,8 +62,8 @@ mod area {
     #[cfg(target_arch = "aarch64")]
     const ABORT_OFFSET: u64 = 8;
 
-    /// The code of the section: one instruction that is never run, the signature that the kernel demands before an abort handler, and the
-    /// handler, never run either since the instruction pointer is never inside the section.
+    /// The code of the section: one instruction that is never run, the signature that the kernel demands before an
+    /// abort handler, and the handler, never run either since the instruction pointer is never inside the section.
     #[unsafe(naked)]
     extern "C" fn never_runs() {
         #[cfg(target_arch = "x86_64")]
@@ -89,7 +92,8 @@ mod area {
             #[cfg(target_arch = "aarch64")]
             core::arch::asm!("mrs {}, tpidr_el0", out(reg) thread_pointer, options(nostack, preserves_flags, nomem, pure));
         }
-        // SAFETY: glibc keeps each thread's area at this distance for the thread's life; only atomics are reached through it.
+        // SAFETY: glibc keeps each thread's area at this distance for the thread's life; only atomics are reached
+        // through it.
         unsafe { &*std::ptr::with_exposed_provenance::<Area>(thread_pointer.wrapping_add_signed(offset)) }
     }
 
@@ -155,7 +159,8 @@ impl Window {
             // SAFETY: `detect` stored glibc's offset.
             let section = &unsafe { area::of_this_thread(self.offset) }.critical_section;
             compiler_fence(SeqCst);
-            // Not "is null": whoever else uses the area within the call leaves something of their own, and then nothing is known.
+            // Not "is null": whoever else uses the area within the call leaves something of their own, and then nothing
+            // is known.
             let interrupted = section.load(Relaxed) != area::never();
             // Not left behind: a window inside a signal handler must not make the one around it look undisturbed.
             section.store(0, Relaxed);

@@ -14,9 +14,9 @@ const OFF: u64 = Level::Off as u64;
 /// A global allocator that records what passes through it to `A`.
 ///
 /// # Implementation
-/// A call costs, over `A`'s own time: at level `off`, or without a segment, one load and one branch; at `count` a few plain adds to memory of
-/// the thread's own; at `exact` also two readings of the clock, which is most of the cost. Calls are counted when `A` has succeeded. The time of
-/// a call is `A`'s alone: the counting is outside the window.
+/// A call costs, over `A`'s own time: at level `off`, or without a segment, one load and one branch; at `count` a few
+/// plain adds to memory of the thread's own; at `exact` also two readings of the clock, which is most of the cost.
+/// Calls are counted when `A` has succeeded. The time of a call is `A`'s alone: the counting is outside the window.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(transparent)]
 pub struct Telemetry<A>(A);
@@ -33,10 +33,11 @@ impl<A> Telemetry<A> {
     }
 }
 
-// SAFETY: every method hands its arguments to the same method of `A` and returns what that returned; `A` is a GlobalAlloc by the bound.
-// What is done beside that neither allocates nor unwinds.
+// SAFETY: every method hands its arguments to the same method of `A` and returns what that returned; `A` is a
+// GlobalAlloc by the bound. What is done beside that neither allocates nor unwinds.
 //
-// The usual path, counting, is written to need no stack and to save no registers: whatever else may happen is a function of its own, called last.
+// The usual path, counting, is written to need no stack and to save no registers: whatever else may happen is a
+// function of its own, called last.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Telemetry<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -41,8 +41,9 @@ pub(crate) fn own_slot() -> Option<&'static Slot> {
     if ADD_IS_ONE_INSTRUCTION { current() } else { None }
 }
 
-/// Counts: in this thread's slot by `own`, or in the shared one by `shared` if the thread has none. A signal handler that interrupted
-/// its own thread's counting counts in the same slot where an add is one instruction, else in the shared one.
+/// Counts: in this thread's slot by `own`, or in the shared one by `shared` if the thread has none. A signal handler
+/// that interrupted its own thread's counting counts in the same slot where an add is one instruction, else in the
+/// shared one.
 #[inline(always)]
 pub(crate) fn with_slot(own: impl Fn(&'static Slot), shared: impl Fn(&'static Slot)) {
     match current() {
@@ -80,15 +81,15 @@ fn claim() -> bool {
     // SAFETY: gettid has no requirement.
     let tid = unsafe { libc::gettid() };
     let Some(slot) = state.writer.claim(u64::from(tid.unsigned_abs())) else { return false };
-    // SAFETY: the key was created at attachment and is never deleted; the value is only handed back to `at_exit`. `attach` took a key
-    // that has room in the thread's descriptor, so glibc allocates nothing here.
+    // SAFETY: the key was created at attachment and is never deleted; the value is only handed back to `at_exit`.
+    // `attach` took a key that has room in the thread's descriptor, so glibc allocates nothing here.
     unsafe { libc::pthread_setspecific(state.exit_key, std::ptr::from_ref(slot).cast()) };
     SLOT.set(slot);
     true
 }
 
-/// Runs at a thread's exit, after the destructors of Rust's thread-locals: what other keys' destructors still allocate is
-/// counted in the overflow slot.
+/// Runs at a thread's exit, after the destructors of Rust's thread-locals: what other keys' destructors still allocate
+/// is counted in the overflow slot.
 pub(crate) unsafe extern "C" fn at_exit(_: *mut libc::c_void) {
     let Some(slot) = current() else { return };
     STANDING.set(Standing::Sharing);

@@ -1,6 +1,7 @@
 //! Counts are exact: under thread churn, at thread exit, in signal handlers, across fork and exec.
 //!
-//! Scenarios allocate objects of sizes that nothing else in their process has, so that their size classes count them alone.
+//! Scenarios allocate objects of sizes that nothing else in their process has, so that their size classes count them
+//! alone.
 
 mod common;
 
@@ -18,8 +19,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 #[global_allocator]
 static ALLOCATOR: Telemetry<SignalSafe> = Telemetry::new(SignalSafe);
 
-/// The system allocator; but the one object of [`IN_HANDLER`] and the one of [`OUTSIDE`] bytes that live at a time are static blocks, so that a
-/// signal handler may allocate whatever it interrupted.
+/// The system allocator; but the one object of [`IN_HANDLER`] and the one of [`OUTSIDE`] bytes that live at a time are
+/// static blocks, so that a signal handler may allocate whatever it interrupted.
 struct SignalSafe;
 
 const IN_HANDLER: usize = 30_000;
@@ -40,7 +41,8 @@ fn static_block(layout: Layout) -> Option<*mut u8> {
     }
 }
 
-// SAFETY: forwards to System, but for two sizes that this file's handler and loop alone use, and never touch the memory of.
+// SAFETY: forwards to System, but for two sizes that this file's handler and loop alone use, and never touch the memory
+// of.
 unsafe impl GlobalAlloc for SignalSafe {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if let Some(block) = static_block(layout) {

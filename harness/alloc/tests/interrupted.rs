@@ -1,7 +1,7 @@
 //! Calls that the scheduler interrupts are told apart from slow ones.
 //!
-//! The measured process competes with four busy threads for the CPUs. Preemption lasts milliseconds, an allocation nanoseconds: nearly all
-//! the time in long calls must be found on the interrupted side.
+//! The measured process competes with four busy threads for the CPUs. Preemption lasts milliseconds, an allocation
+//! nanoseconds: nearly all the time in long calls must be found on the interrupted side.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Names of allocators, as people write them: `system`, `jemalloc`, `jemalloc:dirty_decay_ms=0`, `region`, `region+system`.
+//! Names of allocators, as people write them: `system`, `jemalloc`, `jemalloc:dirty_decay_ms=0`, `region`,
+//! `region+system`.
 
 use std::fmt;
 use std::str::FromStr;

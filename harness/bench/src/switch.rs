@@ -46,7 +46,8 @@ fn choice() -> u8 {
     }
 }
 
-/// Reads the environment. The first call to the allocator comes before `main`, while there is one thread; two threads would decide alike.
+/// Reads the environment. The first call to the allocator comes before `main`, while there is one thread; two threads
+/// would decide alike.
 #[cold]
 fn decide() -> u8 {
     // SAFETY: the name is a C string; see above for the environment.
@@ -61,7 +62,8 @@ fn decide() -> u8 {
         Some(Base::System) => SYSTEM,
         Some(Base::RegionSystem) => REGION_SYSTEM,
         Some(Base::RegionJemalloc) => REGION_JEMALLOC,
-        // An unknown name can't be refused here, where nothing can be reported: whoever sets the variable checks the name.
+        // An unknown name can't be refused here, where nothing can be reported: whoever sets the variable checks the
+        // name.
         Some(Base::Jemalloc) | None => JEMALLOC,
     };
     CHOICE.store(choice, Relaxed);
@@ -70,8 +72,8 @@ fn decide() -> u8 {
 
 macro_rules! forward {
     ($method:ident($($argument:expr),*)) => {
-        // SAFETY: the caller keeps the method's contract, which is also that of the allocator in force; and that is the same
-        // for the whole life of the process, so a block comes back to the allocator that gave it.
+        // SAFETY: the caller keeps the method's contract, which is also that of the allocator in force; and that is the
+        // same for the whole life of the process, so a block comes back to the allocator that gave it.
         unsafe {
             match choice() {
                 JEMALLOC => Jemalloc.$method($($argument),*),

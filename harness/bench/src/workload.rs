@@ -26,7 +26,8 @@ pub trait Workload {
     /// The default number of steps; the command line may override it.
     fn steps(&self) -> Steps;
 
-    /// Does one piece of work, for instance tokenizes one document. Under the `region` allocator each step is one scope.
+    /// Does one piece of work, for instance tokenizes one document. Under the `region` allocator each step is one
+    /// scope.
     fn step(&mut self) -> Work;
 }
 

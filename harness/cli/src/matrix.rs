@@ -126,7 +126,8 @@ pub fn parse_params(params: &[String]) -> Result<BTreeMap<String, String>, Failu
         .collect()
 }
 
-/// Starts a process under each allocator that has settings, so that one that jemalloc refuses is found before anything is measured.
+/// Starts a process under each allocator that has settings, so that one that jemalloc refuses is found before anything
+/// is measured.
 ///
 /// # Errors
 /// With what jemalloc said.

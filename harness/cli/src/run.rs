@@ -55,11 +55,12 @@ impl End {
 }
 
 impl Session {
-    /// Runs all trials; those that have ended are on disk after each, and the report of the run before is replaced after the last.
+    /// Runs all trials; those that have ended are on disk after each, and the report of the run before is replaced
+    /// after the last.
     ///
     /// # Errors
-    /// If not even one trial was run: the report couldn't be written, or no process started. What a workload does is not an error, and
-    /// what goes wrong later is the run's [`End`].
+    /// If not even one trial was run: the report couldn't be written, or no process started. What a workload does is
+    /// not an error, and what goes wrong later is the run's [`End`].
     pub fn run(self) -> Result<Ran, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {

@@ -1,5 +1,5 @@
-//! Where a run's trials are kept: in a file of their own until the run has ended, so that the report of the run before stays until
-//! there is another to take its place.
+//! Where a run's trials are kept: in a file of their own until the run has ended, so that the report of the run before
+//! stays until there is another to take its place.
 
 use std::path::{Path, PathBuf};
 

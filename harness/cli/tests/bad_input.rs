@@ -4,8 +4,8 @@ mod common;
 
 use common::{Place, QUICK, RECORDED, REPORT, outcomes};
 
-/// Judges the good report against a baseline of which the text was changed: that must be inconclusive, never a pass; must say `words`;
-/// and must leave the file alone.
+/// Judges the good report against a baseline of which the text was changed: that must be inconclusive, never a pass;
+/// must say `words`; and must leave the file alone.
 #[track_caller]
 fn refused(changed: &str, words: &[&str]) {
     let place = Place::new();

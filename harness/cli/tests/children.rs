@@ -1,4 +1,5 @@
-//! Whatever ends a trial's process is an outcome, with the telemetry up to that instant; the rest of the matrix goes on.
+//! Whatever ends a trial's process is an outcome, with the telemetry up to that instant; the rest of the matrix goes
+//! on.
 
 mod common;
 
@@ -12,8 +13,8 @@ use common::segment::Segment;
 use common::{PARTIAL, Place, RECORDED, REPORT, Ran, outcomes, reached, skip, trials};
 use serde_json::Value;
 
-/// For tests in which a child is ended by SIGKILL: without a cgroup, that it was for want of memory is read off a count of the whole
-/// machine, so two at one time would be taken for each other.
+/// For tests in which a child is ended by SIGKILL: without a cgroup, that it was for want of memory is read off a count
+/// of the whole machine, so two at one time would be taken for each other.
 static SIGKILL: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -157,8 +158,8 @@ fn a_child_that_is_killed_in_a_cgroup_is_not_out_of_memory_for_another_that_is()
 fn a_child_that_panics_of_refused_memory_is_out_of_memory() {
     let place = Place::new();
     let mut panicked = 0;
-    // From too little to be loaded in, over too little for the segment, to more than decompression takes, which panics where `try_reserve` is
-    // refused. Where these lie depends on the size of the program.
+    // From too little to be loaded in, over too little for the segment, to more than decompression takes, which panics
+    // where `try_reserve` is refused. Where these lie depends on the size of the program.
     for mib in (20..48).step_by(2) {
         let corpus = "run tokenize/wordpiece-heap -a system -n 1 --steps 1 --param document=corpus";
         place.run(&format!("{corpus} --memory-limit {mib}MiB"));

@@ -1,4 +1,5 @@
-//! The gate from end to end: what is planted is found, what is not planted is not, and another machine is never passed over in silence.
+//! The gate from end to end: what is planted is found, what is not planted is not, and another machine is never passed
+//! over in silence.
 
 mod common;
 

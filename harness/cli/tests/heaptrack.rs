@@ -1,8 +1,9 @@
-//! Our counts against those of heaptrack, which sees the C library's allocator from outside: the same run, counted by both.
+//! Our counts against those of heaptrack, which sees the C library's allocator from outside: the same run, counted by
+//! both.
 //!
-//! heaptrack also sees what is not ours: blocks of the C++ library that it brings along itself, and what is allocated before the first phase.
-//! Calls of those are the same in a long run and in a short one, so they cancel out in the difference. Their bytes are found with a
-//! run that does nothing.
+//! heaptrack also sees what is not ours: blocks of the C++ library that it brings along itself, and what is allocated
+//! before the first phase. Calls of those are the same in a long run and in a short one, so they cancel out in the
+//! difference. Their bytes are found with a run that does nothing.
 
 mod common;
 
@@ -74,7 +75,8 @@ fn run(arguments: &str) -> Seen {
 
 /// Goes through a recording and returns the most bytes that were live at one time, and those that were in the end.
 ///
-/// Its lines, all numbers hexadecimal: `a SIZE TRACE` describes the next kind of allocation, `+ KIND` and `- KIND` are calls.
+/// Its lines, all numbers hexadecimal: `a SIZE TRACE` describes the next kind of allocation, `+ KIND` and `- KIND` are
+/// calls.
 fn replay(recording: &str) -> (i64, i64) {
     let number = |text: &str| i64::from_str_radix(text, 16).expect("hexadecimal");
     let (mut sizes, mut live, mut peak) = (Vec::new(), 0, 0);

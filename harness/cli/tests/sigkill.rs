@@ -31,7 +31,8 @@ impl Reading {
         Self { phases, totals: reader.totals() }
     }
 
-    /// Checks that nothing was freed that had not been allocated, and that no count goes back from one mark to the next.
+    /// Checks that nothing was freed that had not been allocated, and that no count goes back from one mark to the
+    /// next.
     fn check(&self) {
         let mut marks = vec![Totals::default()];
         for (_, _, begin, end) in &self.phases {
@@ -91,8 +92,8 @@ fn random(index: u64) -> u64 {
     index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
 }
 
-/// Starts a trial, looks at it now and then, kills it after `life`, and returns the last reading. Three steps of warm-up and twelve measured:
-/// a fast machine gets through all phases within the time, so deaths are spread over them.
+/// Starts a trial, looks at it now and then, kills it after `life`, and returns the last reading. Three steps of
+/// warm-up and twelve measured: a fast machine gets through all phases within the time, so deaths are spread over them.
 fn kill_after(life: Duration, variant: &str, allocator: &str, level: Level) -> Reading {
     let segment = Segment::new(level);
     let mut command = Command::new(common::HEAPGATE);

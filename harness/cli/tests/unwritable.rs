@@ -1,11 +1,12 @@
-//! A system that refuses: a report that can't be written, a disk that is full, shared memory that isn't to be had. What was there before
-//! stays whole.
+//! A system that refuses: a report that can't be written, a disk that is full, shared memory that isn't to be had. What
+//! was there before stays whole.
 
 mod common;
 
 use common::{Place, QUICK, RECORDED, Ran, skip};
 
-/// Checks that a run with its report at `output` ends as heapgate's own failure, saying `words`, before anything was measured.
+/// Checks that a run with its report at `output` ends as heapgate's own failure, saying `words`, before anything was
+/// measured.
 #[track_caller]
 fn not_written(place: &Place, output: &str, words: &[&str]) {
     let ran = place.run(&format!("run {QUICK} -o {output}")).ends_with(1).says(words);

@@ -1,5 +1,5 @@
-//! The files heapgate keeps (reports and baselines) are JSON with a schema version. What they share is here: reading them with
-//! errors that say exactly what is wrong, and printing them so that a diff of two is readable.
+//! The files heapgate keeps (reports and baselines) are JSON with a schema version. What they share is here: reading
+//! them with errors that say exactly what is wrong, and printing them so that a diff of two is readable.
 
 use std::fmt;
 use std::io;

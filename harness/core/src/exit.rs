@@ -21,7 +21,8 @@ pub const INTERRUPTED: u8 = 130;
 /// The exit code of a gate.
 ///
 /// A failed workload (5) goes before a regression (3): the figures are then incomplete, so mend the workload first; the
-/// regressions found so far are in the table all the same. A regression goes before what is inconclusive (4): it is certain.
+/// regressions found so far are in the table all the same. A regression goes before what is inconclusive (4): it is
+/// certain.
 #[must_use]
 pub fn exit_code(verdict: &Verdict, report: &Report) -> u8 {
     if report.trials.iter().any(|trial| !trial.outcome.is_completed()) {

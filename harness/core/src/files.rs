@@ -95,9 +95,9 @@ impl WriteError {
     }
 }
 
-/// Writes `bytes` to `path`: to a temporary file beside it, synced, renamed, and the folder synced. When this returns, the new
-/// file is there and outlives a power cut; when it fails, the old file is untouched. A link is followed. What is no regular
-/// file (a pipe, `/dev/stdout`) is written to directly.
+/// Writes `bytes` to `path`: to a temporary file beside it, synced, renamed, and the folder synced. When this returns,
+/// the new file is there and outlives a power cut; when it fails, the old file is untouched. A link is followed. What
+/// is no regular file (a pipe, `/dev/stdout`) is written to directly.
 ///
 /// # Errors
 /// See [`WriteError`].
@@ -111,7 +111,8 @@ pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     }
 }
 
-/// Finds out whether `path` could be written to, without touching what is there: something small is written beside it and removed.
+/// Finds out whether `path` could be written to, without touching what is there: something small is written beside it
+/// and removed.
 ///
 /// # Errors
 /// See [`WriteError`].
@@ -133,13 +134,15 @@ pub fn check_writable(path: &Path) -> Result<(), WriteError> {
     }
 }
 
-/// Whether what is written to `path` goes into a file, which is then there whole or not at all: not so for `/dev/stdout` or a pipe.
+/// Whether what is written to `path` goes into a file, which is then there whole or not at all: not so for
+/// `/dev/stdout` or a pipe.
 #[must_use]
 pub fn is_file_or_absent(path: &Path) -> bool {
     matches!(target(path), Ok(Target::File(_)))
 }
 
-/// Moves the file `from` over `to` at one instant, and syncs the folder. Both are in one folder; of a link `to`, what it points to is.
+/// Moves the file `from` over `to` at one instant, and syncs the folder. Both are in one folder; of a link `to`, what
+/// it points to is.
 ///
 /// # Errors
 /// See [`WriteError`].

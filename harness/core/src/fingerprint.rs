@@ -30,7 +30,8 @@ fn slug(text: &str) -> String {
     if kept.is_empty() { "unknown".to_owned() } else { kept.to_ascii_lowercase() }
 }
 
-/// The words of a CPU's model that tell it from others: `Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz` is `xeon-platinum-8370c`.
+/// The words of a CPU's model that tell it from others: `Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz` is
+/// `xeon-platinum-8370c`.
 fn cpu_slug(model: &str) -> String {
     let lower = model.to_ascii_lowercase();
     // The clock rate, and the numbers of family, model and stepping after the name, are for the hash.

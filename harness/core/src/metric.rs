@@ -1,4 +1,5 @@
-//! The catalogue of metrics: the one place that names them. Reports, the gate, exporters, dashboards and docs derive from it.
+//! The catalogue of metrics: the one place that names them. Reports, the gate, exporters, dashboards and docs derive
+//! from it.
 //!
 //! To add a metric, add one entry to the table below.
 

@@ -27,8 +27,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The trials in order, as index of the cell and repetition: every repetition runs all cells, in an order of its own that `seed`
-    /// decides. So a machine that grows slower touches all cells alike, and no cell always follows the same other.
+    /// The trials in order, as index of the cell and repetition: every repetition runs all cells, in an order of its
+    /// own that `seed` decides. So a machine that grows slower touches all cells alike, and no cell always follows the
+    /// same other.
     #[must_use]
     pub fn order(&self) -> Vec<(usize, u32)> {
         let mut random = SplitMix64(self.seed);

@@ -81,7 +81,8 @@ impl Sampler {
         })
     }
 
-    /// Context switches of all threads that are there, voluntary and not: the kernel does not add up those of ended ones.
+    /// Context switches of all threads that are there, voluntary and not: the kernel does not add up those of ended
+    /// ones.
     fn switches(&self) -> (u64, u64) {
         let Ok(tasks) = self.process.tasks() else { return (0, 0) };
         let statuses = tasks.flatten().filter_map(|task| task.status().ok());
@@ -113,8 +114,8 @@ pub fn machine_time() -> Option<(u64, u64)> {
     Some((all + total.softirq.unwrap_or(0) + steal, steal))
 }
 
-/// How many processes the kernel has killed for want of memory: those of `cgroup` (by whichever limit), or, where none is given, all
-/// of this machine. `None` where nobody counts, as in a cgroup without the memory controller.
+/// How many processes the kernel has killed for want of memory: those of `cgroup` (by whichever limit), or, where none
+/// is given, all of this machine. `None` where nobody counts, as in a cgroup without the memory controller.
 #[must_use]
 pub fn oom_kills(cgroup: Option<&Path>) -> Option<u64> {
     /// Of version 2 and of version 1.

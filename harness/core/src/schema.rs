@@ -1,5 +1,5 @@
-//! The JSON schemas of the files heapgate writes, generated from their types. The copies in `schemas/` are for other programs; a
-//! test holds them to these.
+//! The JSON schemas of the files heapgate writes, generated from their types. The copies in `schemas/` are for other
+//! programs; a test holds them to these.
 
 use schemars::{JsonSchema, Schema, schema_for};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! A report on disk, a baseline recorded from it, another report judged against that baseline: the way of `heapgate gate`.
+//! A report on disk, a baseline recorded from it, another report judged against that baseline: the way of `heapgate
+//! gate`.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Files in the repository that are generated from the code must be as the code makes them. With `HEAPGATE_BLESS=1` the tests
-//! write them anew instead.
+//! Files in the repository that are generated from the code must be as the code makes them. With `HEAPGATE_BLESS=1` the
+//! tests write them anew instead.
 
 use std::path::{Path, PathBuf};
 

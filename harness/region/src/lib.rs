@@ -35,8 +35,8 @@
 //! # What it costs
 //! The owning thread allocates and frees in its current chunk with plain loads and stores. A free in any other chunk
 //! (of another thread, or one that this thread has filled) is one locked subtraction. Holes are not filled: memory that
-//! is freed out of order comes back when its chunk is empty, when its scope ends, or when it is the last block. A pinned
-//! chunk stays whole. Outside a scope the price is two comparisons that fail, to allocate as to free.
+//! is freed out of order comes back when its chunk is empty, when its scope ends, or when it is the last block. A
+//! pinned chunk stays whole. Outside a scope the price is two comparisons that fail, to allocate as to free.
 //!
 //! # What is shared
 //! The range, its chunks and the counters belong to the process: every `Region<A>` in it draws on them, and a scope

@@ -90,7 +90,8 @@ pub(crate) fn offset(ptr: *const u8) -> Option<usize> {
     (offset < len).then_some(offset)
 }
 
-/// The same address as `ptr`, with leave to touch the whole range: what a caller hands back may be narrowed to its object.
+/// The same address as `ptr`, with leave to touch the whole range: what a caller hands back may be narrowed to its
+/// object.
 pub(crate) fn widen(ptr: *const u8) -> *mut u8 {
     BASE.load(Ordering::Relaxed).with_addr(ptr.addr())
 }

@@ -1,5 +1,5 @@
-//! Ticks: what latencies are counted in. Reading a tick must cost little, so the CPU's own counter is used where it runs at one
-//! rate on every core; the reader learns the rate from pairs of ticks and time ([`Anchor`]) in the segment.
+//! Ticks: what latencies are counted in. Reading a tick must cost little, so the CPU's own counter is used where it
+//! runs at one rate on every core; the reader learns the rate from pairs of ticks and time ([`Anchor`]) in the segment.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -37,8 +37,8 @@ impl ClockKind {
     pub fn now(self) -> u64 {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         if matches!(self, Self::Tsc) {
-            // SAFETY: RDTSC exists on every x86-64; Linux leaves it allowed in user mode (prctl PR_SET_TSC can forbid it, and a
-            // process that does so must not use this crate).
+            // SAFETY: RDTSC exists on every x86-64; Linux leaves it allowed in user mode (prctl PR_SET_TSC can forbid
+            // it, and a process that does so must not use this crate).
             return unsafe { core::arch::x86_64::_rdtsc() };
         }
         #[cfg(all(target_arch = "aarch64", not(miri)))]
@@ -64,7 +64,8 @@ fn tsc_is_invariant() -> bool {
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec for the call to fill in; CLOCK_MONOTONIC exists on every Linux, so it can't fail.
+    // SAFETY: `time` is a valid timespec for the call to fill in; CLOCK_MONOTONIC exists on every Linux, so it can't
+    // fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
@@ -99,7 +100,8 @@ impl Anchor {
         anchor
     }
 
-    /// Ticks per second between two instants; `None` where they are too near each other for a rate that is right to 0.1 %.
+    /// Ticks per second between two instants; `None` where they are too near each other for a rate that is right to 0.1
+    /// %.
     #[must_use]
     pub fn ticks_per_second(self, later: Self) -> Option<f64> {
         /// The two clocks of an anchor are read within 1 µs of each other: 0.01 % of this.

@@ -22,8 +22,8 @@ impl<'a> Control<'a> {
     /// If the words are not at a multiple of 128 bytes, as a mapping's are.
     pub fn new(words: &'a [AtomicU64]) -> Result<Self, LayoutError> {
         layout::check(words)?;
-        // SAFETY: `check` found at least a header's bytes; `words` is aligned to 8 and the header's wider alignment is asserted; all
-        // fields are atomics, so any bits are valid, and the borrow keeps the memory alive.
+        // SAFETY: `check` found at least a header's bytes; `words` is aligned to 8 and the header's wider alignment is
+        // asserted; all fields are atomics, so any bits are valid, and the borrow keeps the memory alive.
         let header = words.as_ptr().cast::<Header>();
         assert!(header.is_aligned(), "a segment is mapped at a page boundary");
         // SAFETY: as above.

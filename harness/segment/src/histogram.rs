@@ -1,8 +1,9 @@
 //! Fixed log-linear buckets: the scale on which every latency and size is counted.
 //!
-//! Values below 16 have a bucket each; above, every doubling is cut into [`SUB_BUCKETS`] equal parts. A bucket's middle is then at
-//! most 1/32 = 3.125 % from any value in it. Values beyond the last bucket are counted in the last. (The scale is that of
-//! HdrHistogram with 4 significant bits; ours is a pure function of the value, so that recording is an add in shared memory.)
+//! Values below 16 have a bucket each; above, every doubling is cut into [`SUB_BUCKETS`] equal parts. A bucket's middle
+//! is then at most 1/32 = 3.125 % from any value in it. Values beyond the last bucket are counted in the last. (The
+//! scale is that of HdrHistogram with 4 significant bits; ours is a pure function of the value, so that recording is an
+//! add in shared memory.)
 
 /// Bits of a value, after its leading one, that choose the bucket.
 const SUB_BITS: u32 = 4;

@@ -1,8 +1,8 @@
 //! The bytes of a segment: one [`Header`], the owner table, the slots, the phases.
 //!
-//! Everything is an `AtomicU64` at a multiple of 8 bytes (the two words that threads wait on apart), so that the watching end can
-//! read any part at any time without tearing and without a lock. The sizes below are the ABI: a change of any of them, or of the
-//! order of fields, must raise [`ABI_VERSION`].
+//! Everything is an `AtomicU64` at a multiple of 8 bytes (the two words that threads wait on apart), so that the
+//! watching end can read any part at any time without tearing and without a lock. The sizes below are the ABI: a change
+//! of any of them, or of the order of fields, must raise [`ABI_VERSION`].
 
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -26,8 +26,8 @@ pub const MAX_SLOTS: usize = 1 << 16;
 /// Phases a segment can hold; one trial has four.
 pub const MAX_PHASES: usize = 16;
 
-/// Most calls that one timed call may stand for at the sampled levels: two interrupted counts share a word, and must not overflow into
-/// each other in the life of a process.
+/// Most calls that one timed call may stand for at the sampled levels: two interrupted counts share a word, and must
+/// not overflow into each other in the life of a process.
 pub const MAX_SAMPLE_PERIOD: u64 = 1 << 16;
 
 /// The environment variable that names a process's segment: `fd:N`, an inherited descriptor of a memory file.
@@ -50,7 +50,8 @@ pub enum Operation {
 /// Number of [`Operation`]s.
 pub const OPERATIONS: usize = 4;
 
-/// How much is recorded. The level is a word of the segment: whoever may write the segment may change it while the process runs.
+/// How much is recorded. The level is a word of the segment: whoever may write the segment may change it while the
+/// process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
 pub enum Level {
@@ -167,9 +168,9 @@ pub const MAX_GAUGES: usize = 40;
 
 /// Counts that only grow: one thread's in a slot, the process's in a phase's snapshots.
 ///
-/// The order of the fields is the order in which a reader reads them: all that counts frees before all that counts allocations. A free is
-/// counted by a release store after its allocation was, so a reader that has seen the free sees the allocation, and never
-/// finds more freed than allocated.
+/// The order of the fields is the order in which a reader reads them: all that counts frees before all that counts
+/// allocations. A free is counted by a release store after its allocation was, so a reader that has seen the free sees
+/// the allocation, and never finds more freed than allocated.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Counters {
@@ -191,7 +192,8 @@ pub struct Counters {
     pub(crate) class_allocated: [AtomicU64; SIZE_CLASSES],
     /// Latencies of undisturbed calls.
     pub(crate) clean: [[AtomicU64; BUCKETS]; OPERATIONS],
-    /// Latencies of interrupted calls, two 32-bit counts a word: interruptions come at most some thousand times a second.
+    /// Latencies of interrupted calls, two 32-bit counts a word: interruptions come at most some thousand times a
+    /// second.
     pub(crate) interrupted: [[AtomicU64; BUCKETS / 2]; OPERATIONS],
 }
 
@@ -201,8 +203,9 @@ pub const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
 impl Counters {
     /// The counters as words, in reading order.
     pub(crate) fn words(&self) -> &[AtomicU64; COUNTER_WORDS] {
-        // SAFETY: Counters is repr(C) and made of AtomicU64 only, COUNTER_WORDS of them (the assertion below holds that there is
-        // no padding), so the cast keeps size, alignment and validity; both are shared references with one lifetime.
+        // SAFETY: Counters is repr(C) and made of AtomicU64 only, COUNTER_WORDS of them (the assertion below holds that
+        // there is no padding), so the cast keeps size, alignment and validity; both are shared references with one
+        // lifetime.
         unsafe { &*core::ptr::from_ref(self).cast() }
     }
 }
@@ -217,7 +220,8 @@ pub struct Slot {
     /// How far this slot is below the most it had live since it last added to the sums.
     pub(crate) room_objects: AtomicI64,
     pub(crate) room_bytes: AtomicI64,
-    /// Not 0 while the owner is between two stores that belong together: a signal handler on the same thread must keep out.
+    /// Not 0 while the owner is between two stores that belong together: a signal handler on the same thread must keep
+    /// out.
     pub(crate) busy: AtomicU64,
     /// Calls until the next one that is timed, for the sampled levels.
     pub(crate) countdown: AtomicU64,
@@ -284,7 +288,8 @@ pub struct Header {
     pub(crate) claims: AtomicU64,
     pub(crate) overflow_claims: AtomicU64,
     pub(crate) phases_begun: AtomicU64,
-    // The two words that are waited on: how many times the process has stopped and waited, and how many times it was released.
+    // The two words that are waited on: how many times the process has stopped and waited, and how many times it was
+    // released.
     pub(crate) held: AtomicU32,
     pub(crate) released: AtomicU32,
     pub(crate) sums: Sums,
@@ -438,7 +443,8 @@ pub fn check(words: &[AtomicU64]) -> Result<usize, LayoutError> {
     if bytes < needed { Err(LayoutError::TooShort { bytes, needed }) } else { Ok(slots) }
 }
 
-/// Writes the header of a fresh segment of `slots` slots into zeroed `words`, which must be at least [`segment_bytes`] long.
+/// Writes the header of a fresh segment of `slots` slots into zeroed `words`, which must be at least [`segment_bytes`]
+/// long.
 ///
 /// # Panics
 /// If `words` are too short or `slots` is 0 or over [`MAX_SLOTS`].
@@ -469,7 +475,8 @@ mod tests {
         ($type:ident: $($field:ident)*) => { [$(offset_of!($type, $field)),*] };
     }
 
-    // What a reader relies on that was built from an earlier edit of this file. A number that changes here is a new ABI_VERSION.
+    // What a reader relies on that was built from an earlier edit of this file. A number that changes here is a new
+    // ABI_VERSION.
 
     #[test]
     fn version_1_of_the_header_has_each_field_at_its_place() {

@@ -1,8 +1,8 @@
 //! heapgate-segment: the shared-memory ABI between a measured process and the tool that watches it.
 //!
-//! A segment is a sealed memory file. The measured process (through heapgate-alloc) writes counters into it with plain stores to
-//! memory that each thread owns; whoever holds the file reads them at any time, also after the process was killed. The two ends
-//! are compiled apart, so the layout is versioned and [`reader`] takes what it finds for hostile.
+//! A segment is a sealed memory file. The measured process (through heapgate-alloc) writes counters into it with plain
+//! stores to memory that each thread owns; whoever holds the file reads them at any time, also after the process was
+//! killed. The two ends are compiled apart, so the layout is versioned and [`reader`] takes what it finds for hostile.
 //!
 //! | module | what |
 //! | --- | --- |

@@ -72,8 +72,8 @@ impl Mapping {
     /// The memory, as words.
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `base` is mapped, page-aligned, for `bytes` bytes as long as `self` lives; the size is sealed, so no page can
-        // vanish; any bits are a valid AtomicU64; other processes write it too, which atomics allow.
+        // SAFETY: `base` is mapped, page-aligned, for `bytes` bytes as long as `self` lives; the size is sealed, so no
+        // page can vanish; any bits are a valid AtomicU64; other processes write it too, which atomics allow.
         unsafe { std::slice::from_raw_parts(self.base.cast::<AtomicU64>().as_ptr(), self.bytes / 8) }
     }
 
@@ -95,7 +95,8 @@ impl Drop for Mapping {
 pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let time = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as _, tv_nsec: t.subsec_nanos().into() });
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `word` is a valid, aligned futex word for the call; `time` is null or a valid timespec. Shared futex: other process.
+    // SAFETY: `word` is a valid, aligned futex word for the call; `time` is null or a valid timespec. Shared futex:
+    // other process.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, time) };
 }
 

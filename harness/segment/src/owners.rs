@@ -11,8 +11,8 @@ use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Takes the first free slot for thread `tid`, which must not be 0; `None` if all are taken.
 ///
-/// The successful exchange is an acquire that pairs with the release in [`retire`]: the new owner sees every count of the last one,
-/// and goes on counting with plain loads and stores.
+/// The successful exchange is an acquire that pairs with the release in [`retire`]: the new owner sees every count of
+/// the last one, and goes on counting with plain loads and stores.
 pub(crate) fn claim(owners: &[AtomicU64], tid: u64) -> Option<usize> {
     owners.iter().position(|owner| {
         // The plain load first: most of the words it passes are taken, and a load leaves their cache lines shared.
@@ -36,7 +36,8 @@ mod loom_tests {
         counter.store(counter.load(Relaxed) + 1, Relaxed);
     }
 
-    /// All ways to run that need no more than three preemptions: with three threads, those without a bound take minutes.
+    /// All ways to run that need no more than three preemptions: with three threads, those without a bound take
+    /// minutes.
     fn few_preemptions(model: impl Fn() + Sync + Send + 'static) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);
@@ -93,8 +94,8 @@ mod loom_tests {
         });
     }
 
-    /// The reading order of `layout::Counters`, on two slots of one count each: one thread allocates in a slot that nobody had used, and
-    /// hands the object to another, which frees it and counts that in a slot of its own.
+    /// The reading order of `layout::Counters`, on two slots of one count each: one thread allocates in a slot that
+    /// nobody had used, and hands the object to another, which frees it and counts that in a slot of its own.
     #[test]
     fn a_reader_that_sees_a_free_finds_its_allocation() {
         #[derive(Default)]

@@ -1,6 +1,8 @@
-//! The watching end of a segment: safe code throughout. What it finds is hostile: any bytes, any length, changing while it reads.
+//! The watching end of a segment: safe code throughout. What it finds is hostile: any bytes, any length, changing while
+//! it reads.
 //!
-//! Every access is a bounds-checked load of one atomic word, every number is taken as it comes, and sums wrap instead of panicking.
+//! Every access is a bounds-checked load of one atomic word, every number is taken as it comes, and sums wrap instead
+//! of panicking.
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire};
@@ -96,8 +98,8 @@ impl<'a> Reader<'a> {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         let first = layout::slots_offset(self.slots) + offset_of!(Slot, counters);
-        // Words outside, slots inside: see `Counters`. The slots are counted anew for each word: an object whose free was seen may come
-        // from a slot that nobody had used when the reading began.
+        // Words outside, slots inside: see `Counters`. The slots are counted anew for each word: an object whose free
+        // was seen may come from a slot that nobody had used when the reading began.
         for (word, total) in totals.0.iter_mut().enumerate() {
             let slots = (0..self.slots_used()).chain([self.slots]);
             *total = slots.map(|slot| self.word(first + slot * SLOT_STRIDE + word * 8)).fold(0, u64::wrapping_add);
@@ -113,16 +115,16 @@ impl<'a> Reader<'a> {
         totals
     }
 
-    /// Highest points of live objects and bytes since the present phase began (or the process, where there are no phases), and by how
-    /// much each may be wrong; of a process that is running, not holding still, by a batch more.
+    /// Highest points of live objects and bytes since the present phase began (or the process, where there are no
+    /// phases), and by how much each may be wrong; of a process that is running, not holding still, by a batch more.
     #[must_use]
     pub fn peaks(&self) -> Peaks {
         let sums = offset_of!(Header, sums);
         let slot =
             |index: usize, field: usize| self.word(layout::slots_offset(self.slots) + index * SLOT_STRIDE + field);
         let counter = |index: usize, field: usize| slot(index, offset_of!(Slot, counters) + field);
-        // What the slot that went highest had beyond what it had added, on top of what all have added. What is beyond a batch is on its
-        // way to the sum at this instant, and must not be counted on both sides.
+        // What the slot that went highest had beyond what it had added, on top of what all have added. What is beyond a
+        // batch is on its way to the sum at this instant, and must not be counted on both sides.
         let highest =
             |sum: usize, peak: usize, [freed, allocated]: [usize; 2], [room, added]: [usize; 2], batch: i64| {
                 let sum = self.word(sums + sum).cast_signed();
@@ -153,8 +155,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One thread alone is exact; each of several may hold back up to two batches. Those without a slot hold nothing back, but what they add meets
-    /// what others do hold back, so together they count as one more.
+    /// One thread alone is exact; each of several may hold back up to two batches. Those without a slot hold nothing
+    /// back, but what they add meets what others do hold back, so together they count as one more.
     fn peak_errors(&self) -> Peaks {
         let threads = match self.threads() {
             (0..=1, 0) => 0,

@@ -1,5 +1,5 @@
-//! One thread's counters. The owner counts with plain adds; the overflow slot, which threads share when all others are taken,
-//! with atomic ones.
+//! One thread's counters. The owner counts with plain adds; the overflow slot, which threads share when all others are
+//! taken, with atomic ones.
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use core::mem::offset_of;
@@ -15,8 +15,8 @@ use crate::layout::Counters;
 use crate::layout::{BATCH_BYTES, BATCH_OBJECTS, Operation, Slot, Sums};
 use crate::size_class::size_class_of;
 
-/// Whether [`add`] is one instruction, so that a signal handler on the same thread finds a counter before or after it, never within.
-/// Where it isn't, counting is guarded by [`Slot::busy`].
+/// Whether [`add`] is one instruction, so that a signal handler on the same thread finds a counter before or after it,
+/// never within. Where it isn't, counting is guarded by [`Slot::busy`].
 pub const ADD_IS_ONE_INSTRUCTION: bool = cfg!(all(target_arch = "x86_64", not(miri)));
 
 /// Adds to a counter: one that only this thread writes (`SHARED` false), or one that others write too.
@@ -27,8 +27,8 @@ fn add<const SHARED: bool>(counter: &AtomicU64, by: u64) {
         return;
     }
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: `counter` is valid and aligned for the add, and only this thread writes it: no `lock` is needed. For other threads, that read it,
-    // an aligned 8-byte store is atomic on x86-64, and stores are not reordered.
+    // SAFETY: `counter` is valid and aligned for the add, and only this thread writes it: no `lock` is needed. For
+    // other threads, that read it, an aligned 8-byte store is atomic on x86-64, and stores are not reordered.
     unsafe {
         core::arch::asm!("add qword ptr [{}], {}", in(reg) counter.as_ptr(), in(reg) by, options(nostack));
     }
@@ -48,13 +48,15 @@ fn add_freed<const SHARED: bool>(counter: &AtomicU64, by: u64) {
     }
 }
 
-// What is on the path of every call is written out with its offsets in the instructions, since there is no way to make sure of that otherwise.
+// What is on the path of every call is written out with its offsets in the instructions, since there is no way to make
+// sure of that otherwise.
 
 /// Counts an object in three counters that only this thread writes: how many, how many bytes, and its size class.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 macro_rules! count_object {
     ($slot:expr, $calls:ident, $bytes:ident, $class:ident, $size:expr) => {
-        // SAFETY: as in `add`; the three places are inside `$slot`, since `size_class_of` is below SIZE_CLASSES for every number.
+        // SAFETY: as in `add`; the three places are inside `$slot`, since `size_class_of` is below SIZE_CLASSES for
+        // every number.
         unsafe {
             core::arch::asm!(
                 "inc qword ptr [{slot} + {calls}]",
@@ -131,8 +133,8 @@ fn give(room: &AtomicI64, by: i64) -> i64 {
 }
 
 impl Slot {
-    /// Counts an allocation of `bytes` that succeeded, in the slot of this thread. True if [`Self::settle`] is due; that is left to the
-    /// caller, so that the usual path calls nothing.
+    /// Counts an allocation of `bytes` that succeeded, in the slot of this thread. True if [`Self::settle`] is due;
+    /// that is left to the caller, so that the usual path calls nothing.
     #[inline(always)]
     #[must_use = "settling may be due"]
     pub fn count_alloc(&self, bytes: u64) -> bool {
@@ -140,8 +142,9 @@ impl Slot {
         self.rose(1, bytes.cast_signed())
     }
 
-    /// Counts the end of an object of `bytes`, in the slot of this thread. Call it before the memory is given back: a thread that then gets
-    /// the same memory counts its allocation later, so what is live is never overstated. True if [`Self::settle`] is due.
+    /// Counts the end of an object of `bytes`, in the slot of this thread. Call it before the memory is given back: a
+    /// thread that then gets the same memory counts its allocation later, so what is live is never overstated. True if
+    /// [`Self::settle`] is due.
     #[inline(always)]
     #[must_use = "settling may be due"]
     pub fn count_dealloc(&self, bytes: u64) -> bool {
@@ -149,7 +152,8 @@ impl Slot {
         self.fell(1, bytes.cast_signed())
     }
 
-    /// Counts a reallocation from `old` to `new` bytes that succeeded, in the slot of this thread. True if [`Self::settle`] is due.
+    /// Counts a reallocation from `old` to `new` bytes that succeeded, in the slot of this thread. True if
+    /// [`Self::settle`] is due.
     #[inline(always)]
     #[must_use = "settling may be due"]
     pub fn count_realloc(&self, old: u64, new: u64) -> bool {
@@ -213,7 +217,8 @@ impl Slot {
     pub fn record<const SHARED: bool>(&self, operation: Operation, ticks: u64, interrupted: bool, weight: u64) {
         let bucket = bucket_of(ticks);
         let counters = &self.counters;
-        // Chosen without a branch. Of interrupted calls two counts share a word; the sum of a half stays below 2^32, see the layout.
+        // Chosen without a branch. Of interrupted calls two counts share a word; the sum of a half stays below 2^32,
+        // see the layout.
         let (counter, by) = if interrupted {
             (&counters.interrupted[operation as usize][bucket / 2], weight << (32 * (bucket % 2)))
         } else {
@@ -236,8 +241,8 @@ impl Slot {
         self.random.load(Relaxed) == 0
     }
 
-    /// Draws how many calls from now the next sample is taken: evenly from 1 to 2·`period` − 1, so that on average it is one call in
-    /// `period`, and no rhythm of the program can hide between the samples.
+    /// Draws how many calls from now the next sample is taken: evenly from 1 to 2·`period` − 1, so that on average it
+    /// is one call in `period`, and no rhythm of the program can hide between the samples.
     #[cold]
     pub fn draw_countdown(&self, period: u64) {
         // xorshift64*: three shifts are enough for intervals. The address seeds it, so that threads differ.
@@ -278,15 +283,16 @@ impl Slot {
         take!(self, room_bytes, bytes)
     }
 
-    /// Gives what was just freed to the room below the highest points; true if the slot is then two batches below one: since that is at most a
-    /// batch above what the others know, the slot is a batch or more below what they know.
+    /// Gives what was just freed to the room below the highest points; true if the slot is then two batches below one:
+    /// since that is at most a batch above what the others know, the slot is a batch or more below what they know.
     #[inline(always)]
     fn fell(&self, objects: i64, bytes: i64) -> bool {
         // Both, without a branch between.
         (give(&self.room_objects, objects) >= 2 * BATCH_OBJECTS) | (give(&self.room_bytes, bytes) >= 2 * BATCH_BYTES)
     }
 
-    /// Raises the highest points to where the slot is, if it is above; and tells the others if it has gone far from what they know.
+    /// Raises the highest points to where the slot is, if it is above; and tells the others if it has gone far from
+    /// what they know.
     #[inline]
     pub fn settle(&self, sums: &Sums) {
         for room in [&self.room_objects, &self.room_bytes] {
@@ -330,12 +336,14 @@ impl Slot {
         });
     }
 
-    /// Runs `stores`, which belong together, so that a signal handler on this thread can see by [`Self::is_busy`] that it must keep out.
+    /// Runs `stores`, which belong together, so that a signal handler on this thread can see by [`Self::is_busy`] that
+    /// it must keep out.
     #[inline(always)]
     pub fn guarded(&self, stores: impl FnOnce()) {
         let before = self.busy.load(Relaxed);
         self.busy.store(1, Relaxed);
-        // The fences cost no instruction. They keep the stores between the two of the mark, which is all that a handler needs.
+        // The fences cost no instruction. They keep the stores between the two of the mark, which is all that a handler
+        // needs.
         compiler_fence(SeqCst);
         stores();
         compiler_fence(SeqCst);
@@ -378,9 +386,10 @@ impl Sums {
     }
 }
 
-/// Lowers a peak to what is live. A thread that adds between our load and our swap may find the old peak high enough, or have the one it
-/// raised wiped out by the swap. So what is live is looked at once more after it. In the single order of the SeqCst operations either our
-/// second load follows that thread's add, or its look at the peak follows our swap. (On x86-64 none of them costs more than Relaxed.)
+/// Lowers a peak to what is live. A thread that adds between our load and our swap may find the old peak high enough,
+/// or have the one it raised wiped out by the swap. So what is live is looked at once more after it. In the single
+/// order of the SeqCst operations either our second load follows that thread's add, or its look at the peak follows our
+/// swap. (On x86-64 none of them costs more than Relaxed.)
 fn restart(peak: &AtomicI64, live: &AtomicI64) {
     peak.swap(live.load(Relaxed), SeqCst);
     peak.fetch_max(live.load(SeqCst), SeqCst);

@@ -43,8 +43,8 @@ impl Writer {
     /// If it is not a segment of this version.
     ///
     /// # Safety
-    /// `base` points to `bytes` bytes, aligned to 128, that stay mapped and writable until the process ends and that nobody accesses but
-    /// through atomics of the sizes in [`layout`].
+    /// `base` points to `bytes` bytes, aligned to 128, that stay mapped and writable until the process ends and that
+    /// nobody accesses but through atomics of the sizes in [`layout`].
     pub unsafe fn from_raw(base: NonNull<u8>, bytes: usize) -> Result<Self, LayoutError> {
         // SAFETY: the caller vouches for `bytes` bytes, aligned, alive and accessed as atomics only.
         let words = unsafe { core::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), bytes / 8) };
@@ -55,8 +55,8 @@ impl Writer {
     #[inline(always)]
     #[must_use]
     pub fn header(&self) -> &'static Header {
-        // SAFETY: `check` found room for the header at `base`, which is aligned and lives as long as the process (`from_raw`); all
-        // its fields are atomics, so any bits are valid and shared references may alias.
+        // SAFETY: `check` found room for the header at `base`, which is aligned and lives as long as the process
+        // (`from_raw`); all its fields are atomics, so any bits are valid and shared references may alias.
         unsafe { self.base.cast::<Header>().as_ref() }
     }
 
@@ -81,7 +81,8 @@ impl Writer {
         self.header().sample_period.load(Relaxed).clamp(1, MAX_SAMPLE_PERIOD)
     }
 
-    /// Makes this process the segment's one writer. False if another process has been that before: two must not count into one segment.
+    /// Makes this process the segment's one writer. False if another process has been that before: two must not count
+    /// into one segment.
     #[must_use]
     pub fn attach(&self, with: Attachment) -> bool {
         let header = self.header();
@@ -98,7 +99,8 @@ impl Writer {
     /// Slot `index`; the one past the last is the overflow slot.
     fn slot_at(&self, index: usize) -> &'static Slot {
         assert!(index <= self.slots, "slot {index} of {}", self.slots);
-        // SAFETY: `check` found room for slots + 1 slots at this offset, a multiple of 4096 from the aligned base; only atomics.
+        // SAFETY: `check` found room for slots + 1 slots at this offset, a multiple of 4096 from the aligned base; only
+        // atomics.
         unsafe { self.base.add(layout::slots_offset(self.slots) + index * SLOT_STRIDE).cast::<Slot>().as_ref() }
     }
 
@@ -109,11 +111,13 @@ impl Writer {
     }
 
     fn owners(&self) -> &'static [AtomicU64] {
-        // SAFETY: `check` found room for `slots` words at OWNERS_OFFSET, a multiple of 8 from the aligned base; only atomics.
+        // SAFETY: `check` found room for `slots` words at OWNERS_OFFSET, a multiple of 8 from the aligned base; only
+        // atomics.
         unsafe { core::slice::from_raw_parts(self.base.add(OWNERS_OFFSET).cast::<AtomicU64>().as_ptr(), self.slots) }
     }
 
-    /// A slot for thread `tid` (not 0), which becomes its owner; `None` if all are taken: the thread is to use [`Self::overflow`].
+    /// A slot for thread `tid` (not 0), which becomes its owner; `None` if all are taken: the thread is to use
+    /// [`Self::overflow`].
     #[must_use]
     pub fn claim(&self, tid: u64) -> Option<&'static Slot> {
         let header = self.header();
@@ -133,7 +137,8 @@ impl Writer {
         }
     }
 
-    /// Gives back the slot that [`Self::claim`] gave this thread. It keeps its counts; the next owner goes on from them.
+    /// Gives back the slot that [`Self::claim`] gave this thread. It keeps its counts; the next owner goes on from
+    /// them.
     pub fn retire(&self, slot: &'static Slot) {
         slot.flush(self.sums());
         slot.clear_busy();
@@ -143,14 +148,15 @@ impl Writer {
 
     fn phase_at(&self, index: usize) -> &'static PhaseRecord {
         assert!(index < MAX_PHASES, "phase {index} of {MAX_PHASES}");
-        // SAFETY: `check` found room for MAX_PHASES phases at this offset, a multiple of 4096 from the aligned base; only atomics.
+        // SAFETY: `check` found room for MAX_PHASES phases at this offset, a multiple of 4096 from the aligned base;
+        // only atomics.
         unsafe {
             self.base.add(layout::phases_offset(self.slots) + index * PHASE_STRIDE).cast::<PhaseRecord>().as_ref()
         }
     }
 
-    /// Marks the beginning of a phase of `kind` (the reader's number for it). `own` is the caller's slot, so that its part of the peaks
-    /// is exact. One thread of the process marks phases: two at once would write one record.
+    /// Marks the beginning of a phase of `kind` (the reader's number for it). `own` is the caller's slot, so that its
+    /// part of the peaks is exact. One thread of the process marks phases: two at once would write one record.
     ///
     /// # Panics
     /// If the segment has no room for another phase.
@@ -182,8 +188,9 @@ impl Writer {
     /// Sums all slots into `into`.
     fn snapshot(&self, into: &Counters) {
         let header = self.header();
-        // Words outside, slots inside: all that counts frees, in every slot, is read before all that counts allocations. The slots are
-        // counted anew for each word: an object whose free was seen may come from a slot that nobody had used when the reading began.
+        // Words outside, slots inside: all that counts frees, in every slot, is read before all that counts
+        // allocations. The slots are counted anew for each word: an object whose free was seen may come from a slot
+        // that nobody had used when the reading began.
         for (word, sum) in into.words().iter().enumerate() {
             let used = header.slots_used.load(Acquire) as usize;
             let slots = (0..used.min(self.slots)).chain([self.slots]);

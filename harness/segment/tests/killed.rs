@@ -1,5 +1,5 @@
-//! A segment outlives the process that writes it. A file of its own: the test forks, which only a process without other threads at
-//! work should do.
+//! A segment outlives the process that writes it. A file of its own: the test forks, which only a process without other
+//! threads at work should do.
 #![cfg(all(not(loom), not(miri)))]
 
 mod common;
@@ -34,8 +34,8 @@ fn slot_counts_survive_sigkill() {
     let mapping = Mapping::new(file.as_fd()).unwrap();
     layout::format(mapping.words(), 2, Level::Count, 1);
     let (base, bytes) = mapping.raw();
-    // SAFETY: the mapping is page-aligned and as long as it says; both processes use it up to the test's end, where it is dropped, and
-    // only through atomics.
+    // SAFETY: the mapping is page-aligned and as long as it says; both processes use it up to the test's end, where it
+    // is dropped, and only through atomics.
     let writer = unsafe { Writer::from_raw(base, bytes) }.unwrap();
     assert!(writer.attach(attachment(1)));
     // SAFETY: the child calls nothing but functions that neither allocate nor lock, and kills itself.

@@ -1,4 +1,5 @@
-//! Runs steps of a workload without any telemetry and prints how long they took: what `cargo bench --bench overhead` compares with.
+//! Runs steps of a workload without any telemetry and prints how long they took: what `cargo bench --bench overhead`
+//! compares with.
 //!
 //! `unmeasured WORKLOAD/VARIANT DOCUMENT STEPS`; the allocator is named in the environment, as for trials.
 

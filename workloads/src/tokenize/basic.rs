@@ -1,8 +1,8 @@
 //! BERT's basic tokenization, rule by rule: which characters are dropped, set apart or changed, and where words end.
 //!
 //! Lazy iterators that hold nothing, so that each variant decides what it keeps, and where. The order of the rules is
-//! [`clean`], [`space_ideographs`], [`strip_accents`], [`lower`], [`words`]. They follow the behaviour of the `tokenizers`
-//! crate to the character, oddities included, since equal ids are the point.
+//! [`clean`], [`space_ideographs`], [`strip_accents`], [`lower`], [`words`]. They follow the behaviour of the
+//! `tokenizers` crate to the character, oddities included, since equal ids are the point.
 
 use std::iter;
 
@@ -12,8 +12,8 @@ use unicode_normalization_alignments::UnicodeNormalization;
 /// The longest word that is looked up, in characters; a longer one is unknown.
 pub const MAX_WORD_CHARS: usize = 100;
 
-/// Whether [`clean`] drops `c`: NUL, the replacement character, and controls, formats and private use (Cc, Cf, Co), except
-/// the three controls that count as white space. So U+000B, U+000C and U+0085 join what they stand between.
+/// Whether [`clean`] drops `c`: NUL, the replacement character, and controls, formats and private use (Cc, Cf, Co),
+/// except the three controls that count as white space. So U+000B, U+000C and U+0085 join what they stand between.
 #[must_use]
 pub fn is_dropped(c: char) -> bool {
     match c {

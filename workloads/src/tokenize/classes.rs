@@ -1,4 +1,5 @@
-//! What [`super::slices`] needs to know of a character, decided once by the rules of [`super::basic`] and then looked up.
+//! What [`super::slices`] needs to know of a character, decided once by the rules of [`super::basic`] and then looked
+//! up.
 
 use unicode_normalization_alignments::char::{canonical_combining_class, decompose_canonical};
 

@@ -70,8 +70,8 @@ impl Kind {
         })
     }
 
-    /// About half a megabyte of verses; about one megabyte of books, of which a quarter is poetry; otherwise each document
-    /// once. A document of many megabytes is not warmed up with: that would double a run for little.
+    /// About half a megabyte of verses; about one megabyte of books, of which a quarter is poetry; otherwise each
+    /// document once. A document of many megabytes is not warmed up with: that would double a run for little.
     fn steps(self) -> Steps {
         match self {
             Self::Verse => Steps { warmup: 1_000, measure: 4_000 },

@@ -1,9 +1,10 @@
 //! Tokenization: text in, ids of a vocabulary out.
 //!
-//! Four variants do BERT's WordPiece and must agree on every id: with owned strings ([`heap`]), in an arena ([`arena`]),
-//! with slices and slots that are reused ([`slices`]), and by the `tokenizers` crate ([`hf`]). [`tiktoken`] does
-//! byte-pair encoding. [`documents`] has what they are given; [`basic`], [`classes`], [`pieces`] and [`vocab`] are what
-//! our three are made of. Only the constants here are meant for the registry; the rest is public for tests and benches.
+//! Four variants do BERT's WordPiece and must agree on every id: with owned strings ([`heap`]), in an arena
+//! ([`arena`]), with slices and slots that are reused ([`slices`]), and by the `tokenizers` crate ([`hf`]).
+//! [`tiktoken`] does byte-pair encoding. [`documents`] has what they are given; [`basic`], [`classes`], [`pieces`] and
+//! [`vocab`] are what our three are made of. Only the constants here are meant for the registry; the rest is public for
+//! tests and benches.
 
 use heapgate_bench::{Error, ParamSpec, Params, Steps, Variant, Work, Workload};
 

@@ -1,5 +1,5 @@
-//! The vocabulary as [`super::slices`] searches it: by bytes, apart for pieces that start a word and those that continue
-//! one, so that no mark is ever put before a piece to look it up.
+//! The vocabulary as [`super::slices`] searches it: by bytes, apart for pieces that start a word and those that
+//! continue one, so that no mark is ever put before a piece to look it up.
 
 use super::basic::MAX_WORD_CHARS;
 use super::vocab::{self, CONTINUATION, UNKNOWN};
@@ -89,8 +89,8 @@ struct Slot {
     len: u32,
 }
 
-/// FNV-1a's start and a larger odd factor than its own, since only the high bits choose a slot and short keys must reach
-/// them: the golden ratio's, as in Fibonacci hashing.
+/// FNV-1a's start and a larger odd factor than its own, since only the high bits choose a slot and short keys must
+/// reach them: the golden ratio's, as in Fibonacci hashing.
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 

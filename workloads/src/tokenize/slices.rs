@@ -1,8 +1,8 @@
-//! WordPiece on slices of the input, with slots that are allocated once: nothing is allocated per token, and nothing per
-//! document once the largest was seen.
+//! WordPiece on slices of the input, with slots that are allocated once: nothing is allocated per token, and nothing
+//! per document once the largest was seen.
 //!
-//! One pass over the text. A word that normalisation would not change is looked up where it stands; one with capitals of
-//! ASCII goes through a small buffer; only what holds an odd character is normalised, by itself, into scratch space.
+//! One pass over the text. A word that normalisation would not change is looked up where it stands; one with capitals
+//! of ASCII goes through a small buffer; only what holds an odd character is normalised, by itself, into scratch space.
 
 use heapgate_bench::Error;
 use unicode_normalization_alignments::char::{canonical_combining_class, decompose_canonical};

@@ -1,5 +1,5 @@
-//! What the tests share: a scenario runs in a process of its own, from a segment in its environment, as in real use; the test looks at the
-//! segment it leaves.
+//! What the tests share: a scenario runs in a process of its own, from a segment in its environment, as in real use;
+//! the test looks at the segment it leaves.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, ExitStatus};

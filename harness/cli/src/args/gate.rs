@@ -17,8 +17,8 @@ use crate::run::End;
 
 /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
 ///
-/// Exact metrics (allocations, bytes, live objects) are compared on any machine; noisy ones (RSS, time) only with a baseline of the
-/// same machine class.
+/// Exact metrics (allocations, bytes, live objects) are compared on any machine; noisy ones (RSS, time) only with a
+/// baseline of the same machine class.
 #[derive(Debug, Args)]
 pub struct Gate {
     #[command(flatten)]

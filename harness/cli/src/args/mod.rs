@@ -1,4 +1,5 @@
-//! The command line: one file a verb. A verb's struct holds the flags as parsed; its `execute` resolves and carries them out.
+//! The command line: one file a verb. A verb's struct holds the flags as parsed; its `execute` resolves and carries
+//! them out.
 
 mod baseline;
 mod diff;
@@ -19,7 +20,8 @@ use crate::fail::Failure;
 
 /// Measures what programs do with memory, call by call, and fails changes that make it worse.
 ///
-/// Start with `heapgate gate`: it runs the workloads, compares them with the stored baseline, and says pass, fail or inconclusive.
+/// Start with `heapgate gate`: it runs the workloads, compares them with the stored baseline, and says pass, fail or
+/// inconclusive.
 #[derive(Debug, Parser)]
 #[command(name = "heapgate", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {

@@ -22,8 +22,8 @@ pub struct Selection {
     /// Workloads: all variants of one (`tokenize`) or one variant (`tokenize/hf-wordpiece`) [default: all]
     #[arg(value_name = "WORKLOAD")]
     workloads: Vec<String>,
-    /// Allocator under test, with settings: system, jemalloc, jemalloc:dirty_decay_ms=0, region, region+system; may be repeated
-    /// [default: each variant's own]
+    /// Allocator under test, with settings: system, jemalloc, jemalloc:dirty_decay_ms=0, region, region+system; may be
+    /// repeated [default: each variant's own]
     #[arg(short, long = "allocator", value_name = "SPEC")]
     allocators: Vec<String>,
     /// Parameter of the workload, as in document=verse; `heapgate list workloads` shows them
@@ -38,7 +38,8 @@ pub struct Selection {
     /// Seed of the order of trials
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// How much is recorded: off, count, sampled (one call in --sample-period timed), exact-alloc (every allocation timed, frees sampled), exact
+    /// How much is recorded: off, count, sampled (one call in --sample-period timed), exact-alloc (every allocation
+    /// timed, frees sampled), exact
     #[arg(short, long, default_value = "exact", value_name = "LEVEL", value_parser = level)]
     level: Level,
     /// At sampled levels, one call in how many is timed

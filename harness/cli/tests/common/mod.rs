@@ -1,7 +1,7 @@
 //! What tests of the command line share: a temporary folder, the real executable started in it, and what that printed.
 //!
-//! `segment` makes a segment and watches a process through it, `processes` finds and ends processes. Used by every file beside
-//! this folder; each compiles its own copy and uses a part.
+//! `segment` makes a segment and watches a process through it, `processes` finds and ends processes. Used by every file
+//! beside this folder; each compiles its own copy and uses a part.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod processes;
@@ -61,8 +61,8 @@ impl Place {
         serde_json::from_str(&self.read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// A command to be started in this folder, with nothing of the user's settings in its environment. Arguments are separated by
-    /// white space.
+    /// A command to be started in this folder, with nothing of the user's settings in its environment. Arguments are
+    /// separated by white space.
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = plain(HEAPGATE, self.0.path());
         command.args(arguments.split_whitespace());

@@ -1,8 +1,8 @@
 //! The hash that tells a baseline as it was recorded from one that was edited.
 //!
-//! It is taken over the text before the member `content_hash`, which is the last, without the spaces between tokens: a file that
-//! was only indented anew still counts as the same. It works on text, not on parsed numbers, since parsing may cost a number its last
-//! binary digit.
+//! It is taken over the text before the member `content_hash`, which is the last, without the spaces between tokens: a
+//! file that was only indented anew still counts as the same. It works on text, not on parsed numbers, since parsing
+//! may cost a number its last binary digit.
 
 use crate::hash::fnv1a;
 

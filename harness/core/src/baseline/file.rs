@@ -130,8 +130,8 @@ fn check(baseline: &Baseline) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Live figures count from the telemetry's start, so frees of older objects may take them below zero; the fragmentation is a
-/// difference of two figures that are not taken at one instant.
+/// Live figures count from the telemetry's start, so frees of older objects may take them below zero; the fragmentation
+/// is a difference of two figures that are not taken at one instant.
 fn may_be_negative(metric: MetricId) -> bool {
     use MetricId::{LeftBytes, LeftObjects, PeakLiveBytes, PeakLiveObjects};
     metric.metric().unit == Unit::Share || matches!(metric, LeftObjects | LeftBytes | PeakLiveObjects | PeakLiveBytes)

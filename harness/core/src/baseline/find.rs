@@ -11,8 +11,8 @@ use crate::document::{Document, LoadError, LoadFault};
 pub enum Found {
     /// A baseline of this machine's class.
     Same(Box<Baseline>),
-    /// Only baselines of other classes: the exact metrics can be compared. This is the latest recorded of them, and of those
-    /// recorded at one time the first by class.
+    /// Only baselines of other classes: the exact metrics can be compared. This is the latest recorded of them, and of
+    /// those recorded at one time the first by class.
     OtherClass {
         /// The baseline.
         baseline: Box<Baseline>,
@@ -37,8 +37,8 @@ impl Found {
 /// Finds the baseline of `workload` under `folder` for a machine of `class`.
 ///
 /// # Errors
-/// If one that matters can't be loaded: that of this class, or, where there is none, any other. A baseline that can't be read is
-/// never passed over.
+/// If one that matters can't be loaded: that of this class, or, where there is none, any other. A baseline that can't
+/// be read is never passed over.
 pub fn find(folder: &Path, class: &str, workload: &str) -> Result<Found, LoadError> {
     if !is_plain_name(workload) {
         return Ok(Found::None);

@@ -1,7 +1,8 @@
-//! Baselines: what figures were, recorded on purpose and kept in the repository, one file by machine class and workload.
+//! Baselines: what figures were, recorded on purpose and kept in the repository, one file by machine class and
+//! workload.
 //!
-//! This file is the model and how it is made from a report; `file` stores and loads it, `find` chooses one. The gate takes
-//! baselines as given; nothing else reads them.
+//! This file is the model and how it is made from a report; `file` stores and loads it, `find` chooses one. The gate
+//! takes baselines as given; nothing else reads them.
 
 mod content_hash;
 mod file;
@@ -70,8 +71,8 @@ pub struct Recording {
     pub by: String,
     /// When, seconds since 1970 (UTC).
     pub unix_s: u64,
-    /// Also take exact metrics that differ between repetitions (a workload with threads that race). The gate then treats such a
-    /// metric as noisy. Answers must always agree.
+    /// Also take exact metrics that differ between repetitions (a workload with threads that race). The gate then
+    /// treats such a metric as noisy. Answers must always agree.
     pub accept_disagreement: bool,
 }
 
@@ -102,8 +103,8 @@ pub enum NotABaseline {
 
 impl Baseline {
     /// The baseline of `workload` that `report` gives. Every repetition must have completed and all must agree on the
-    /// answers and, unless `recording` accepts it, on exact metrics: what disagrees with itself can't tell whether something
-    /// else changed.
+    /// answers and, unless `recording` accepts it, on exact metrics: what disagrees with itself can't tell whether
+    /// something else changed.
     ///
     /// # Errors
     /// Naming the cell, the metric and the values.
@@ -132,8 +133,8 @@ impl Baseline {
         Ok(baseline)
     }
 
-    /// The baselines that `report` would give, one for each workload, as far as its trials completed and whether they agree or
-    /// not: the first of two reports to be compared. They are not meant to be stored.
+    /// The baselines that `report` would give, one for each workload, as far as its trials completed and whether they
+    /// agree or not: the first of two reports to be compared. They are not meant to be stored.
     #[must_use]
     pub fn in_memory(report: &Report) -> Vec<Self> {
         let cells = report.cells();

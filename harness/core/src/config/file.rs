@@ -179,7 +179,8 @@ fn overrides(table: LimitTable) -> Result<Overrides, At> {
         .collect()
 }
 
-/// The setting that `value` stands for: `false`, or what `parse` makes of its text (and whether that was a plain number).
+/// The setting that `value` stands for: `false`, or what `parse` makes of its text (and whether that was a plain
+/// number).
 fn setting(
     metric: MetricId,
     value: Option<Spanned<Value>>,

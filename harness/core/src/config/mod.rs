@@ -1,7 +1,7 @@
 //! `heapgate.toml`: limits by metric and workload, and what the gate does where figures can't be compared.
 //!
-//! [`Config`] is what the rest of the program sees. `file` is the form on disk and its errors, `value` the numbers with units in
-//! it. Nothing here measures or decides.
+//! [`Config`] is what the rest of the program sees. `file` is the form on disk and its errors, `value` the numbers with
+//! units in it. Nothing here measures or decides.
 
 mod file;
 mod value;
@@ -89,8 +89,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The settings in the file `explicit`, or, where none was named, in `heapgate.toml` of the current folder; the defaults if
-    /// that isn't there.
+    /// The settings in the file `explicit`, or, where none was named, in `heapgate.toml` of the current folder; the
+    /// defaults if that isn't there.
     ///
     /// # Errors
     /// If the named file is missing, or the file can't be read or has a mistake: with its path and line.
@@ -112,8 +112,8 @@ impl Config {
         file::parse(text, path)
     }
 
-    /// The limits of `metric` in `cell`: the catalogue's, then what the file says for all workloads, for the workload, and for the
-    /// variant; each field from the last that names it.
+    /// The limits of `metric` in `cell`: the catalogue's, then what the file says for all workloads, for the workload,
+    /// and for the variant; each field from the last that names it.
     #[must_use]
     pub fn limits_for(&self, cell: &Cell, metric: MetricId) -> Limits {
         let variant = format!("{}/{}", cell.workload, cell.variant);
@@ -127,7 +127,8 @@ impl Config {
         overridden(metric, [&self.limits])
     }
 
-    /// Whether the file sets a limit of `metric` for the workload or variant of `cell` by name: then it is expected to be measured.
+    /// Whether the file sets a limit of `metric` for the workload or variant of `cell` by name: then it is expected to
+    /// be measured.
     #[must_use]
     pub fn expects(&self, cell: &Cell, metric: MetricId) -> bool {
         let sets = |name: &str| {
@@ -137,8 +138,8 @@ impl Config {
         sets(&cell.workload) || sets(&format!("{}/{}", cell.workload, cell.variant))
     }
 
-    /// The workloads and variants that have limits of their own, as the file names them, and the line of each, from 1: for the caller
-    /// to check that they exist.
+    /// The workloads and variants that have limits of their own, as the file names them, and the line of each, from 1:
+    /// for the caller to check that they exist.
     pub fn named_workloads(&self) -> impl Iterator<Item = (&str, usize)> {
         self.workload_lines.iter().map(|(name, &line)| (name.as_str(), line))
     }

@@ -5,7 +5,8 @@ use super::verdict::{Decision, worsening};
 use crate::metric::MetricId;
 use crate::render::human;
 
-/// Decides `metric` from the value that all repetitions agree on, on each side. `soft` is the largest change for the worse.
+/// Decides `metric` from the value that all repetitions agree on, on each side. `soft` is the largest change for the
+/// worse.
 pub(super) fn decide(metric: MetricId, baseline: f64, now: f64, soft: f64) -> Finding {
     let worse = worsening(metric, baseline, now);
     let (decision, reason) = if beyond(worse, soft) {

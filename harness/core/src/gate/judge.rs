@@ -13,8 +13,8 @@ use crate::metric::{ALL, MetricId};
 use crate::render::human;
 use crate::report::{Cell, CellTrials, Report};
 
-/// What looking for the baseline of a workload gave. An error is a part of the verdict: a baseline that can't be read is never a
-/// pass.
+/// What looking for the baseline of a workload gave. An error is a part of the verdict: a baseline that can't be read
+/// is never a pass.
 #[derive(Debug)]
 pub struct Lookup {
     /// The workload.
@@ -23,8 +23,8 @@ pub struct Lookup {
     pub found: Result<Found, LoadError>,
 }
 
-/// Sets `report` against baselines, with the present rule for noisy metrics. `planned` are the cells that were to be run: one of
-/// them without a trial is a problem, while cells of a baseline that were not planned are left alone.
+/// Sets `report` against baselines, with the present rule for noisy metrics. `planned` are the cells that were to be
+/// run: one of them without a trial is a problem, while cells of a baseline that were not planned are left alone.
 ///
 /// ```
 /// use heapgate_core::{config::Config, gate::{Overall, judge}, report::testing};

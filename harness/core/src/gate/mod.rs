@@ -1,7 +1,8 @@
 //! The gate: a report set against baselines gives a verdict. Pure: nothing here measures, reads files or prints.
 //!
-//! `verdict` holds what comes out, `judge` walks over cells and metrics, `line` decides one metric of one cell: `exact` by the rule
-//! for exact metrics, `noisy` by the rule for all others (a trait, so that the statistics behind it can be replaced).
+//! `verdict` holds what comes out, `judge` walks over cells and metrics, `line` decides one metric of one cell: `exact`
+//! by the rule for exact metrics, `noisy` by the rule for all others (a trait, so that the statistics behind it can be
+//! replaced).
 
 mod exact;
 mod judge;

@@ -81,8 +81,8 @@ pub struct Line {
     pub baseline: Option<Side>,
     /// This run's values; absent where it has none.
     pub now: Option<Side>,
-    /// Change of the median as a fraction of the baseline's, signed: 0.15 is 15 % more. Absent without both sides, or where the
-    /// baseline is 0.
+    /// Change of the median as a fraction of the baseline's, signed: 0.15 is 15 % more. Absent without both sides, or
+    /// where the baseline is 0.
     pub change: Option<f64>,
     /// The limits applied.
     pub limits: Limits,
@@ -91,8 +91,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// How much worse the median got, as a fraction of the baseline's: negative where it got better, infinite where the baseline
-    /// was 0. `None` without both sides.
+    /// How much worse the median got, as a fraction of the baseline's: negative where it got better, infinite where the
+    /// baseline was 0. `None` without both sides.
     #[must_use]
     pub fn worsening(&self) -> Option<f64> {
         let (baseline, now) = (self.baseline.as_ref()?, self.now.as_ref()?);
@@ -100,8 +100,8 @@ impl Line {
     }
 }
 
-/// How much worse `now` is than `baseline`, as a fraction of the baseline: infinite where the baseline is 0 and `now` is worse,
-/// 0 where they are the same.
+/// How much worse `now` is than `baseline`, as a fraction of the baseline: infinite where the baseline is 0 and `now`
+/// is worse, 0 where they are the same.
 pub(crate) fn worsening(metric: MetricId, baseline: f64, now: f64) -> f64 {
     if crate::stats::sample::same(baseline, now) {
         return 0.0;

@@ -114,8 +114,8 @@ pub fn counted(number: u64, noun: &str) -> String {
 /// The date of a time in seconds since 1970, UTC: `2025-10-09`.
 #[must_use]
 pub fn date(unix_s: u64) -> String {
-    // Days to civil date, after Howard Hinnant's "chrono-compatible low-level date algorithms": years begin in March, so that the
-    // leap day is a year's last; eras have 400 years of 146,097 days.
+    // Days to civil date, after Howard Hinnant's "chrono-compatible low-level date algorithms": years begin in March,
+    // so that the leap day is a year's last; eras have 400 years of 146,097 days.
     let days = unix_s / 86_400 + 719_468;
     let day_of_era = days % 146_097;
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::table::clean;
 use crate::report::Cell;
 
-/// A name for each of `cells`: workload, variant and allocator, and of the parameters those that differ among cells that would else
-/// have one name.
+/// A name for each of `cells`: workload, variant and allocator, and of the parameters those that differ among cells
+/// that would else have one name.
 pub(super) fn labels<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> BTreeMap<&'a Cell, String> {
     let mut by_name: BTreeMap<String, Vec<&Cell>> = BTreeMap::new();
     let mut labels: BTreeMap<&Cell, String> = cells.into_iter().map(|cell| (cell, clean(&cell.to_string()))).collect();

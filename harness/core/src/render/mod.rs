@@ -1,7 +1,7 @@
 //! Pictures of reports and verdicts: each file a pure function from them to text, nothing measured, decided or printed.
 //!
-//! `human` formats all numbers, `style` all colours, `label` all names of cells. Callers decide where the text goes, how wide
-//! that is, and whether it takes colours.
+//! `human` formats all numbers, `style` all colours, `label` all names of cells. Callers decide where the text goes,
+//! how wide that is, and whether it takes colours.
 
 pub mod human;
 pub mod json;

@@ -9,7 +9,8 @@ pub(super) enum Side {
     Right,
 }
 
-/// The rows as lines of one width for each column, without spaces at their ends. Cells hold no line breaks and no colours.
+/// The rows as lines of one width for each column, without spaces at their ends. Cells hold no line breaks and no
+/// colours.
 pub(super) fn lines(columns: &[Side], rows: &[Vec<String>]) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();

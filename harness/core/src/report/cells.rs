@@ -57,8 +57,8 @@ impl<'a> CellTrials<'a> {
         self.trials.first().map_or("", |t| &t.level)
     }
 
-    /// The different checksums of the completed repetitions' measured phases, sorted. More than one means that the answers
-    /// differ from run to run.
+    /// The different checksums of the completed repetitions' measured phases, sorted. More than one means that the
+    /// answers differ from run to run.
     #[must_use]
     pub fn checksums(&self) -> Vec<&'a str> {
         let mut sums: Vec<&str> = self.completed().filter_map(measure).map(|p| p.checksum.as_str()).collect();
@@ -80,8 +80,8 @@ impl<'a> CellTrials<'a> {
         }
     }
 
-    /// Ticks per second of the stall histograms. Repetitions on one machine calibrate the same clock, so the first one's stands
-    /// for all; 0 where no call was timed.
+    /// Ticks per second of the stall histograms. Repetitions on one machine calibrate the same clock, so the first
+    /// one's stands for all; 0 where no call was timed.
     #[must_use]
     pub fn ticks_per_second(&self) -> f64 {
         self.completed().map(|t| t.ticks_per_second).find(|&ticks| ticks > 0.0).unwrap_or(0.0)

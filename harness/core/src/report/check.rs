@@ -1,5 +1,5 @@
-//! What a report must satisfy beyond its shape. Everything after this takes a report as given, so a report that was cut, edited or
-//! made by a faulty program must end here.
+//! What a report must satisfy beyond its shape. Everything after this takes a report as given, so a report that was
+//! cut, edited or made by a faulty program must end here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,8 @@ use super::{AllocatorStats, Cell, Counts, Live, Phase, Process, RegionStats, Rep
 use crate::metric::MetricId;
 use crate::render::human;
 
-/// Whole numbers up to here are exact as `f64`, and sums of some thousands of them don't overflow. No honest count comes near.
+/// Whole numbers up to here are exact as `f64`, and sums of some thousands of them don't overflow. No honest count
+/// comes near.
 pub const LARGEST_COUNT: u64 = 1 << 53;
 /// By how much, as a share, a metric may differ from its recomputation: text and back costs a last binary digit.
 const RECOMPUTED: f64 = 1e-9;
@@ -43,8 +44,8 @@ pub enum Fault {
     OtherWorkload { place: String, found: String, expected: String },
 }
 
-/// Checks that `report` can be true: every figure is a possible number, no trial is there twice, repetitions of a cell are of
-/// the same thing, and each metric is what its trial gives.
+/// Checks that `report` can be true: every figure is a possible number, no trial is there twice, repetitions of a cell
+/// are of the same thing, and each metric is what its trial gives.
 ///
 /// # Errors
 /// The first fault found.
@@ -70,8 +71,8 @@ pub fn check(report: &Report) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What [`check`] asks of one trial: for whoever makes one, to find out before it spoils a report. A process that died may have left
-/// anything in its segment.
+/// What [`check`] asks of one trial: for whoever makes one, to find out before it spoils a report. A process that died
+/// may have left anything in its segment.
 ///
 /// # Errors
 /// The first fault found.

@@ -23,7 +23,8 @@ pub enum SaveError {
     Json(#[from] serde_json::Error),
 }
 
-/// Where the trials of a run are until it has ended, whose report is to be at `path`: beside it, so that one can be moved over the other.
+/// Where the trials of a run are until it has ended, whose report is to be at `path`: beside it, so that one can be
+/// moved over the other.
 #[must_use]
 pub fn partial_path(path: &Path) -> PathBuf {
     let mut partial = path.as_os_str().to_owned();

@@ -21,7 +21,8 @@ pub struct Report {
     pub created_unix_s: u64,
     /// Seed of the order of trials.
     pub seed: u64,
-    /// Whether every planned trial has ended. False in the file that is written while a run goes on, or that a cut-off run left.
+    /// Whether every planned trial has ended. False in the file that is written while a run goes on, or that a cut-off
+    /// run left.
     pub complete: bool,
     /// What was built and where it ran.
     pub fingerprint: Fingerprint,
@@ -115,7 +116,8 @@ pub struct Trial {
     pub level: String,
     /// Length of the trial in wall time, s.
     pub wall_s: f64,
-    /// Peak resident memory of the process's whole life, bytes: from the kernel's accounting, also of a child that died.
+    /// Peak resident memory of the process's whole life, bytes: from the kernel's accounting, also of a child that
+    /// died.
     pub lifetime_peak_rss_bytes: u64,
     /// Share of all CPUs' time that a hypervisor took away during the trial, 0 to 1; absent where unknown.
     pub steal_share: Option<f64>,
@@ -131,7 +133,8 @@ pub struct Trial {
     pub interrupted_split: String,
     /// The catalogue's metrics, as computed from the above. Absent where not measured.
     pub metrics: BTreeMap<MetricId, f64>,
-    /// Whatever a reader should know: threads that shared the overflow slot, an address range that could not be reserved, …
+    /// Whatever a reader should know: threads that shared the overflow slot, an address range that could not be
+    /// reserved, …
     pub notes: Vec<String>,
 }
 
@@ -311,8 +314,8 @@ pub struct Live {
     pub peak_bytes_error: u64,
 }
 
-/// Latency histograms of one phase, sparse: pairs of bucket index and count. `heapgate_segment::histogram` gives the bounds
-/// of a bucket in ticks.
+/// Latency histograms of one phase, sparse: pairs of bucket index and count. `heapgate_segment::histogram` gives the
+/// bounds of a bucket in ticks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stalls {
@@ -348,8 +351,8 @@ impl ByOperation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
-    /// Resident memory at the phase's end, bytes. It includes the telemetry's own shared memory: up to 32 KiB for each thread that
-    /// allocates and 64 KiB for each phase so far, in `file_bytes`.
+    /// Resident memory at the phase's end, bytes. It includes the telemetry's own shared memory: up to 32 KiB for each
+    /// thread that allocates and 64 KiB for each phase so far, in `file_bytes`.
     pub rss_bytes: u64,
     /// Its anonymous part, bytes.
     pub anonymous_bytes: u64,

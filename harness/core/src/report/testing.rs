@@ -15,8 +15,8 @@ const UNITS: u64 = 1000;
 /// Ticks per second of every trial: 1 tick is 1 ns.
 const TICKS_PER_SECOND: f64 = 1e9;
 
-/// A report of `cells` cells (of workloads `tokenize`, `decode` and `embed` in turn) with `reps` repetitions each. Exact metrics
-/// agree between repetitions, noisy ones differ by some thousandths.
+/// A report of `cells` cells (of workloads `tokenize`, `decode` and `embed` in turn) with `reps` repetitions each.
+/// Exact metrics agree between repetitions, noisy ones differ by some thousandths.
 #[must_use]
 pub fn report(cells: usize, reps: u32) -> Report {
     let trials = (0..reps).flat_map(|rep| (0..cells).map(move |index| trial(cell(index), rep))).collect();
@@ -173,8 +173,8 @@ pub fn recompute(trial: &mut Trial) {
     trial.metrics = metric::read_all(trial);
 }
 
-/// Changes the parts of `trial` so that `metric` becomes `value`, as near as whole numbers allow. Setting a quantile of the
-/// stalls sets them all: every call then takes that long.
+/// Changes the parts of `trial` so that `metric` becomes `value`, as near as whole numbers allow. Setting a quantile of
+/// the stalls sets them all: every call then takes that long.
 ///
 /// # Panics
 /// If the metric can't be set alone (`stall_share`).

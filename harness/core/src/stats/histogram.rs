@@ -43,8 +43,8 @@ pub fn sum_ticks(buckets: &[(u32, u64)]) -> f64 {
     buckets.iter().map(|&(bucket, n)| middle(bucket) * n as f64).sum()
 }
 
-/// The smallest value that at least a share `q` of all values don't exceed (the nearest-rank quantile), ticks; `None` where there
-/// are no values. `buckets` must be sorted.
+/// The smallest value that at least a share `q` of all values don't exceed (the nearest-rank quantile), ticks; `None`
+/// where there are no values. `buckets` must be sorted.
 #[must_use]
 pub fn quantile(buckets: &[(u32, u64)], q: f64) -> Option<f64> {
     let total = count(buckets);

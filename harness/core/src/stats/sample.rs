@@ -13,8 +13,8 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// Whether `a` and `b` are the same number but for the last binary digit, which text and back may cost. Whole numbers up to
-/// 2^50 are told apart.
+/// Whether `a` and `b` are the same number but for the last binary digit, which text and back may cost. Whole numbers
+/// up to 2^50 are told apart.
 #[must_use]
 pub fn same(a: f64, b: f64) -> bool {
     (a - b).abs() <= 2.0 * f64::EPSILON * a.abs().max(b.abs())

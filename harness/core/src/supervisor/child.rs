@@ -272,7 +272,8 @@ impl<'a> Watch<'a> {
         (self.last, self.highest_sample, self.samples) = (end, 0, 0);
     }
 
-    /// The kernel's peak is since the last time it was reset, which was at the last stop: the ends of phases know what was before.
+    /// The kernel's peak is since the last time it was reset, which was at the last stop: the ends of phases know what
+    /// was before.
     fn lifetime_peak_rss_bytes(&self, ended: &Ended) -> u64 {
         let phases = self.phases.iter().flatten().map(|phase| phase.peak_rss_bytes);
         phases.chain([ended.peak_rss_bytes, self.highest_sample]).max().unwrap_or(0)

@@ -1,7 +1,8 @@
 //! Runs a plan: each trial in a fresh child, watched from outside.
 //!
-//! `child` starts one child and stays with it to its end; `reading` turns the segment it leaves into a report's phases; this file goes through
-//! the plan. Called by the command line. Whatever happens to a child is an [`Outcome`](crate::report::Outcome), never an error here.
+//! `child` starts one child and stays with it to its end; `reading` turns the segment it leaves into a report's phases;
+//! this file goes through the plan. Called by the command line. Whatever happens to a child is an
+//! [`Outcome`](crate::report::Outcome), never an error here.
 
 mod child;
 mod reading;
@@ -110,7 +111,8 @@ pub enum Finish {
     Stopped,
 }
 
-/// Runs the trials of `plan` in order and tells `observer` of each, until the end, or until `stop` is set (which kills the child that is running).
+/// Runs the trials of `plan` in order and tells `observer` of each, until the end, or until `stop` is set (which kills
+/// the child that is running).
 ///
 /// # Errors
 /// If a trial can't be started, or what `observer` returns. What was observed before stands.

@@ -19,8 +19,9 @@ pub(super) struct Watched {
     pub samples: u64,
 }
 
-/// All phases of the segment. `watched` are those that the process ended and waited after, in the same order. Live figures are counted from the
-/// start of the first phase: what the process allocated before is its runtime's and its command line's.
+/// All phases of the segment. `watched` are those that the process ended and waited after, in the same order. Live
+/// figures are counted from the start of the first phase: what the process allocated before is its runtime's and its
+/// command line's.
 pub(super) fn phases(reader: Reader<'_>, watched: &[Option<Watched>], now: Anchor) -> Vec<Phase> {
     let readings = reader.phases();
     let Some(first) = readings.first() else { return Vec::new() };

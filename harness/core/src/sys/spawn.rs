@@ -59,7 +59,8 @@ fn cpus_there_are() -> String {
 }
 
 impl Confinement {
-    /// Whether children can be confined so: to know before one is started, where the kernel only says that something was refused.
+    /// Whether children can be confined so: to know before one is started, where the kernel only says that something
+    /// was refused.
     ///
     /// # Errors
     /// Naming what is not there.
@@ -85,8 +86,8 @@ fn check_cgroup(cgroup: &Path) -> Result<(), ConfinementError> {
     }
 }
 
-/// Whether a process of ours can run on `cpu`: tried out, in a thread that ends with the trial. The kernel alone knows what is online and
-/// what our cpuset allows.
+/// Whether a process of ours can run on `cpu`: tried out, in a thread that ends with the trial. The kernel alone knows
+/// what is online and what our cpuset allows.
 fn is_usable(cpu: usize) -> bool {
     let Ok(set) = cpu_set(&[cpu]) else { return false };
     // SAFETY: `set` is a valid cpu_set_t of the size given; 0 is the calling thread.
@@ -95,8 +96,8 @@ fn is_usable(cpu: usize) -> bool {
     tried.join().is_ok_and(|result| result == 0)
 }
 
-/// Starts `command`, which inherits `shared`, under `confinement`, in a process group of its own (a Ctrl-C at the terminal is for us to
-/// handle), and which dies when this thread does.
+/// Starts `command`, which inherits `shared`, under `confinement`, in a process group of its own (a Ctrl-C at the
+/// terminal is for us to handle), and which dies when this thread does.
 ///
 /// # Errors
 /// What the kernel said: of the program, or of one of the limits.
@@ -104,8 +105,8 @@ pub fn spawn(command: &mut Command, shared: BorrowedFd<'_>, confinement: &Confin
     let fd = shared.as_raw_fd();
     let confinement = Prepared::new(confinement)?;
     command.process_group(0);
-    // SAFETY: the closure runs in the forked child before exec. It makes system calls only: no allocation, no lock; what it needs
-    // was prepared before the fork. Errors are built from errno without allocating.
+    // SAFETY: the closure runs in the forked child before exec. It makes system calls only: no allocation, no lock;
+    // what it needs was prepared before the fork. Errors are built from errno without allocating.
     unsafe {
         command.pre_exec(move || {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;

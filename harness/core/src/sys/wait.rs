@@ -26,8 +26,8 @@ pub struct Ended {
     pub peak_rss_bytes: u64,
 }
 
-/// Makes sure that ended children wait to be reaped: whoever started us may have had them thrown away (`SIGCHLD` ignored), which programs
-/// inherit.
+/// Makes sure that ended children wait to be reaped: whoever started us may have had them thrown away (`SIGCHLD`
+/// ignored), which programs inherit.
 pub fn keep_ended_children() {
     // SAFETY: the default handling is always allowed.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -57,7 +57,8 @@ pub fn try_wait(pid: u32) -> io::Result<Option<Ended>> {
     }
 }
 
-/// Kills the child `pid`, which has not been reaped (so that the number is still its own), and what it started: all of its process group.
+/// Kills the child `pid`, which has not been reaped (so that the number is still its own), and what it started: all of
+/// its process group.
 pub fn kill(pid: u32) {
     if let Ok(pid) = i32::try_from(pid) {
         // SAFETY: kill has no memory requirement. It can fail only for processes that are gone, and ours is not reaped.

@@ -1,10 +1,11 @@
 //! Feeds the reader bytes that nobody vouches for.
 //!
-//! The first byte chooses: even, the rest are the words as they are; odd, the rest are changes to a sound segment of one slot, so that the
-//! fuzzer need not find the magic and a megabyte of memory by chance.
+//! The first byte chooses: even, the rest are the words as they are; odd, the rest are changes to a sound segment of
+//! one slot, so that the fuzzer need not find the magic and a megabyte of memory by chance.
 //!
-//! `cargo fuzz run --sanitizer none reader` works with a stable compiler; with the address sanitizer, which has little to find in safe
-//! code and halves the speed, it is `cargo +nightly fuzz run reader` or `RUSTC_BOOTSTRAP=1 cargo fuzz run reader`. All need a C++ compiler.
+//! `cargo fuzz run --sanitizer none reader` works with a stable compiler; with the address sanitizer, which has little
+//! to find in safe code and halves the speed, it is `cargo +nightly fuzz run reader` or `RUSTC_BOOTSTRAP=1 cargo fuzz
+//! run reader`. All need a C++ compiler.
 #![no_main]
 
 use std::cell::OnceCell;
@@ -18,8 +19,8 @@ mod everything;
 
 const SLOTS: usize = 1;
 
-/// Where changes go: an offset in bytes, and the words from there. Only the first ones of each part steer the reader; the last part
-/// is all there is.
+/// Where changes go: an offset in bytes, and the words from there. Only the first ones of each part steer the reader;
+/// the last part is all there is.
 const PARTS: [(usize, usize); 5] = [
     (0, 48),
     (OWNERS_OFFSET, 8),
@@ -53,8 +54,8 @@ fuzz_target!(|input: &[u8]| {
     });
 });
 
-/// Reads `words` with some of them changed, and puts them back. Bits 1 and 2 of `first` say whether the segment is cut short, the upper
-/// ones where.
+/// Reads `words` with some of them changed, and puts them back. Bits 1 and 2 of `first` say whether the segment is cut
+/// short, the upper ones where.
 fn read_changed(words: &[AtomicU64], first: u8, changes: &[u8]) {
     let mut undo = Vec::new();
     // More changes than this slow the fuzzer down and show nothing new.

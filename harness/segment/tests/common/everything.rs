@@ -1,4 +1,5 @@
-//! Reads all that a reader can say of some words, and holds what must be true of any answer. Shared with the fuzz target.
+//! Reads all that a reader can say of some words, and holds what must be true of any answer. Shared with the fuzz
+//! target.
 
 use std::hint::black_box;
 use std::sync::atomic::AtomicU64;

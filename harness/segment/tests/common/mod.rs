@@ -1,9 +1,10 @@
 //! A segment on the heap, where Miri can follow it, and threads that count into it.
 //!
-//! `MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-stacked-borrows" cargo +nightly miri test -p heapgate-segment --tests`
+//! `MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-stacked-borrows" cargo +nightly miri test -p heapgate-segment
+//! --tests`
 //!
-//! Without its aliasing model, that is: to it each look at a segment is a look at 140,000 cells. All references here are to atomics,
-//! which may alias; the library's own tests (`--lib`) run with it.
+//! Without its aliasing model, that is: to it each look at a segment is a look at 140,000 cells. All references here
+//! are to atomics, which may alias; the library's own tests (`--lib`) run with it.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod everything;
@@ -31,7 +32,8 @@ pub struct Segment {
     pub writer: Writer,
 }
 
-/// What is never freed, since a `Writer` wants memory for the process's life; named here so that no leak checker takes it for lost.
+/// What is never freed, since a `Writer` wants memory for the process's life; named here so that no leak checker takes
+/// it for lost.
 static KEPT: Mutex<Vec<&'static [AtomicU64]>> = Mutex::new(Vec::new());
 
 impl Segment {
@@ -41,7 +43,8 @@ impl Segment {
         let memory = Layout::from_size_align(bytes, 128).unwrap();
         // SAFETY: `memory` is not of size 0.
         let base = NonNull::new(unsafe { alloc_zeroed(memory) }).unwrap_or_else(|| handle_alloc_error(memory));
-        // SAFETY: `base` points to `bytes` zeroed bytes, aligned to 128, that are never freed; zero is a valid AtomicU64.
+        // SAFETY: `base` points to `bytes` zeroed bytes, aligned to 128, that are never freed; zero is a valid
+        // AtomicU64.
         let words = unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), bytes / 8) };
         KEPT.lock().unwrap().push(words);
         layout::format(words, slots, Level::Count, 1);
