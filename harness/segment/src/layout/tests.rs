@@ -1,0 +1,67 @@
+//! The bytes of ABI version 1, and what is refused.
+
+use super::*;
+
+macro_rules! offsets {
+    ($type:ident: $($field:ident)*) => { [$(offset_of!($type, $field)),*] };
+}
+
+// What a reader relies on that was built from an earlier edit of this file. A number that changes here is a new
+// ABI_VERSION.
+
+#[test]
+fn version_1_of_the_header_has_each_field_at_its_place() {
+    assert_eq!(ABI_VERSION, 1);
+    assert_eq!(
+        offsets!(Header: magic abi_version total_bytes slot_count slot_stride phase_count phase_stride counter_words),
+        [0, 8, 16, 24, 32, 40, 48, 56]
+    );
+    assert_eq!(offsets!(Header: pid clock interrupted_split attached_at), [64, 72, 80, 88]);
+    assert_eq!(offsets!(Header: level sample_period supervised was_off), [104, 112, 120, 128]);
+    assert_eq!(offsets!(Header: slots_used claims overflow_claims phases_begun), [136, 144, 152, 160]);
+    assert_eq!(offsets!(Header: held released sums), [168, 172, 256]);
+    assert_eq!(offsets!(Sums: objects bytes peak_objects peak_bytes), [0, 8, 16, 24]);
+}
+
+#[test]
+fn version_1_of_a_slot_has_each_field_at_its_place() {
+    assert_eq!(
+        offsets!(Slot: added_objects added_bytes room_objects room_bytes busy countdown random counters),
+        [0, 8, 16, 24, 32, 40, 48, 56]
+    );
+    assert_eq!(offsets!(Counters: objects_freed bytes_freed realloc_old_bytes class_freed), [0, 8, 16, 24]);
+    assert_eq!(offsets!(Counters: objects_allocated bytes_allocated), [2040, 2048]);
+    assert_eq!(offsets!(Counters: alloc_zeroed_calls alloc_zeroed_bytes), [2056, 2064]);
+    assert_eq!(offsets!(Counters: realloc_calls realloc_new_bytes failed_calls), [2072, 2080, 2088]);
+    assert_eq!(offsets!(Counters: class_allocated clean interrupted), [2096, 4112, 22_544]);
+    assert_eq!(size_of::<Counters>(), 31_760);
+}
+
+#[test]
+fn version_1_of_a_phase_has_each_field_at_its_place() {
+    assert_eq!(
+        offsets!(PhaseRecord: kind ended units checksum peak_objects peak_bytes begin_at end_at),
+        [0, 8, 16, 24, 32, 40, 48, 64]
+    );
+    assert_eq!(offsets!(PhaseRecord: gauges_set gauges begin end), [80, 88, 408, 32_168]);
+    assert_eq!((Gauge::JemallocAllocated as usize, Gauge::RegionEscapedObjects as usize), (0, 16));
+}
+
+#[test]
+fn version_1_of_a_segment_has_each_part_at_its_place() {
+    assert_eq!((slots_offset(1), phases_offset(1), segment_bytes(1)), (8192, 73_728, 1_122_304));
+    assert_eq!((slots_offset(256), phases_offset(256), segment_bytes(256)), (8192, 8_429_568, 9_478_144));
+    assert_eq!(slots_offset(513), 12_288);
+}
+
+#[test]
+#[should_panic(expected = "a segment has 1 to 65536 slots")]
+fn a_segment_without_slots_is_not_made() {
+    format(&[], 0, Level::Count, 1);
+}
+
+#[test]
+#[should_panic(expected = "room for 1 slots")]
+fn a_segment_is_not_made_where_it_has_no_room() {
+    format(&[], 1, Level::Count, 1);
+}
