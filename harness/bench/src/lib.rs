@@ -12,7 +12,7 @@ mod workload;
 pub use allocator::{AllocatorSpec, Base, SpecError};
 pub use inject::Injection;
 pub use switch::{ALLOCATOR_VARIABLE, Switch, in_force};
-pub use trial::{PhaseKind, Trial};
+pub use trial::Trial;
 pub use workload::{Error, ParamSpec, Params, Steps, Variant, Work, Workload};
 
 /// The allocator under test, chosen at start-up, with telemetry.

@@ -2,27 +2,13 @@
 
 use std::io;
 
-use heapgate_alloc::segment::layout::Gauge;
+use heapgate_alloc::segment::layout::{Gauge, PhaseKind};
 use heapgate_alloc::segment::writer::Phase;
 use heapgate_alloc::{Session, session};
 
 use crate::inject::Injection;
 use crate::workload::{Error, Params, Steps, Variant, Work, Workload};
 use crate::{allocator::Base, jemalloc, switch};
-
-/// The phases, as numbered in the segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub enum PhaseKind {
-    /// Loading of data and vocabularies.
-    Setup = 0,
-    /// Steps that are not measured.
-    Warmup = 1,
-    /// Steps that are measured.
-    Measure = 2,
-    /// Everything dropped and purged.
-    Drain = 3,
-}
 
 /// What a trial is to do.
 #[derive(Debug, Clone)]
@@ -47,12 +33,12 @@ impl Trial {
         if let Some(session) = phases.session {
             session.hold();
         }
-        let mut workload = Ok(None);
+        let mut workload = None;
         phases.run(PhaseKind::Setup, || {
-            workload = (self.variant.setup)(&self.params).map(Some);
+            workload = Some((self.variant.setup)(&self.params));
             Work::default()
         });
-        let Some(mut workload) = workload? else { unreachable!("set-up has run") };
+        let mut workload = workload.expect("set-up has run")?;
         let steps = self.steps.unwrap_or_else(|| workload.steps());
         let mut run = |kind, count| phases.run(kind, || self.steps(&mut *workload, count, phases.base.has_region()));
         run(PhaseKind::Warmup, steps.warmup);

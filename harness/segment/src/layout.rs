@@ -50,6 +50,25 @@ pub enum Operation {
 /// Number of [`Operation`]s.
 pub const OPERATIONS: usize = 4;
 
+/// The phases of a trial, as numbered in their records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum PhaseKind {
+    /// Loading of data and vocabularies.
+    Setup = 0,
+    /// Steps that are not measured.
+    Warmup = 1,
+    /// Steps that are measured.
+    Measure = 2,
+    /// Everything dropped, and purging asked for.
+    Drain = 3,
+}
+
+impl PhaseKind {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Setup, Self::Warmup, Self::Measure, Self::Drain];
+}
+
 /// How much is recorded. The level is a word of the segment: whoever may write the segment may change it while the
 /// process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

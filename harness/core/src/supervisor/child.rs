@@ -35,7 +35,7 @@ const SERIES_LENGTH: usize = 1000;
 /// The end of a child's messages that is kept, bytes.
 const MESSAGES_KEPT: u64 = 4096;
 /// Phases of a trial; the stop after the last is the last.
-const PHASES: u32 = 4;
+const PHASES: u32 = layout::PhaseKind::ALL.len() as u32;
 
 /// Runs one trial; `None` if `stop` was set before it ended.
 pub(super) fn run(

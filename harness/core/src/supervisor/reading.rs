@@ -1,7 +1,7 @@
 //! Turns what a segment holds into a report's phases.
 
 use heapgate_segment::clock::Anchor;
-use heapgate_segment::layout::{Gauge, Operation};
+use heapgate_segment::layout::{self, Gauge, Operation};
 use heapgate_segment::reader::{PhaseReading, Reader, Totals};
 use heapgate_segment::size_class::{SIZE_CLASSES, largest_of_class};
 
@@ -71,9 +71,13 @@ fn phase(
 }
 
 fn kind(number: u64) -> Option<PhaseKind> {
-    [PhaseKind::Setup, PhaseKind::Warmup, PhaseKind::Measure, PhaseKind::Drain]
-        .get(usize::try_from(number).ok()?)
-        .copied()
+    let kind = layout::PhaseKind::ALL.into_iter().find(|&kind| kind as u64 == number)?;
+    Some(match kind {
+        layout::PhaseKind::Setup => PhaseKind::Setup,
+        layout::PhaseKind::Warmup => PhaseKind::Warmup,
+        layout::PhaseKind::Measure => PhaseKind::Measure,
+        layout::PhaseKind::Drain => PhaseKind::Drain,
+    })
 }
 
 fn counts(totals: &Totals) -> Counts {
