@@ -96,7 +96,7 @@ fn ids_agree_on_every_character_by_itself_and_in_a_word() {
     // All of the planes that are in use; of the others, and without optimisation of all but the first blocks, a sample.
     let taken = |&c: &char| match c as u32 {
         ..0x1000 => true,
-        code @ ..0x3_2000 => code as usize % SLOWDOWN == 1 % SLOWDOWN,
+        code @ ..0x3_2000 => (code as usize).is_multiple_of(SLOWDOWN),
         code => code % 640 == 1,
     };
     let chars: Vec<char> = ('\0'..=char::MAX).filter(taken).collect();

@@ -13,7 +13,7 @@ pub use allocator::{AllocatorSpec, Base, SpecError};
 pub use inject::Injection;
 pub use switch::{ALLOCATOR_VARIABLE, Switch, in_force};
 pub use trial::Trial;
-pub use workload::{Error, ParamSpec, Params, Steps, Variant, Work, Workload};
+pub use workload::{Error, FigureSpec, Figures, ParamSpec, Params, Setup, Steps, Variant, Work, Workload};
 
 /// The allocator under test, chosen at start-up, with telemetry.
 pub type Allocator = heapgate_alloc::Telemetry<Switch>;

@@ -7,7 +7,7 @@ use heapgate_alloc::segment::writer::Phase;
 use heapgate_alloc::{Session, session};
 
 use crate::inject::Injection;
-use crate::workload::{Error, Params, Steps, Variant, Work, Workload};
+use crate::workload::{Error, Figures, Params, Steps, Variant, Work};
 use crate::{allocator::Base, jemalloc, switch};
 
 /// What a trial is to do.
@@ -17,8 +17,8 @@ pub struct Trial {
     pub variant: Variant,
     /// With which parameters.
     pub params: Params,
-    /// With how many steps, where not the workload's own number.
-    pub steps: Option<Steps>,
+    /// With how many measured steps, where not the workload's own number; a quarter as many warm it up.
+    pub steps: Option<u64>,
     /// A regression to plant.
     pub injection: Injection,
 }
@@ -39,10 +39,24 @@ impl Trial {
             Work::default()
         });
         let mut workload = workload.expect("set-up has run")?;
-        let steps = self.steps.unwrap_or_else(|| workload.steps());
-        let mut run = |kind, count| phases.run(kind, || self.steps(&mut *workload, count, phases.base.has_region()));
-        run(PhaseKind::Warmup, steps.warmup);
-        let work = run(PhaseKind::Measure, steps.measure);
+        let own = workload.steps();
+        let steps =
+            self.steps.map_or(own, |measure| Steps { warmup: measure.div_ceil(4).min(own.warmup), measure, ..own });
+        let region = phases.base.has_region();
+        phases.run(PhaseKind::Warmup, || self.steps(steps.warmup, region, || workload.step()));
+        if steps.prefill > 0 {
+            phases.run(PhaseKind::Prefill, || self.steps(steps.prefill, region, || workload.prefill()));
+        }
+        let mut figures = Figures::new(self.variant.figures);
+        let work = phases.run_with_figures(
+            PhaseKind::Measure,
+            &mut workload,
+            |workload| self.steps(steps.measure, region, || workload.step()),
+            |workload| {
+                workload.figures(&mut figures);
+                figures
+            },
+        );
         phases.run(PhaseKind::Drain, || {
             drop(workload);
             purge(phases.base);
@@ -51,12 +65,12 @@ impl Trial {
         Ok(work)
     }
 
-    fn steps(&self, workload: &mut dyn Workload, count: u64, region: bool) -> Work {
+    fn steps(&self, count: u64, region: bool, mut one: impl FnMut() -> Work) -> Work {
         let mut sum = Work::default();
         let mut injector = self.injection.start();
         for _ in 0..count {
             let mut step = || {
-                let work = workload.step();
+                let work = one();
                 injector.after_step(work);
                 work
             };
@@ -100,12 +114,26 @@ struct Phases {
 
 impl Phases {
     fn run(&self, kind: PhaseKind, body: impl FnOnce() -> Work) -> Work {
-        let Some(session) = self.session else { return body() };
+        self.run_with_figures(kind, &mut (), |()| body(), |()| Figures::new(&[]))
+    }
+
+    /// Runs `body` as a phase; then, when nothing more is counted as the phase's, asks for `figures`.
+    fn run_with_figures<T>(
+        &self,
+        kind: PhaseKind,
+        with: &mut T,
+        body: impl FnOnce(&mut T) -> Work,
+        figures: impl FnOnce(&mut T) -> Figures,
+    ) -> Work {
+        let Some(session) = self.session else { return body(with) };
         let phase = session.begin_phase(kind as u64);
-        let work = body();
+        let work = body(with);
         session.close_phase(&phase, work.units, work.checksum);
         if let Err(error) = self.set_gauges(&phase) {
             eprintln!("heapgate: no statistics from jemalloc: {error}");
+        }
+        for (index, value) in figures(with).values() {
+            phase.set_figure(index, value);
         }
         phase.end();
         // The last sample of the phase is taken while nothing moves.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use heapgate_alloc::segment::layout::MAX_FIGURES;
+
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
@@ -13,10 +15,13 @@ pub struct Work {
 }
 
 /// How many steps a trial takes. Fixed, never timed: exact metrics must see the same work on every machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Steps {
     /// Steps before measurement starts.
     pub warmup: u64,
+    /// Steps of [`Workload::prefill`] between warm-up and measurement, watched as a phase of their own; for most
+    /// workloads 0, and no such phase.
+    pub prefill: u64,
     /// Steps that are measured.
     pub measure: u64,
 }
@@ -29,6 +34,53 @@ pub trait Workload {
     /// Does one piece of work, for instance tokenizes one document. Under the `region` allocator each step is one
     /// scope.
     fn step(&mut self) -> Work;
+
+    /// One piece of the work that comes before the measured steps, for instance takes in one prompt.
+    fn prefill(&mut self) -> Work {
+        Work::default()
+    }
+
+    /// Records the workload's own figures of the measured phase, once it has ended. What is allocated here is not
+    /// counted as the phase's.
+    fn figures(&mut self, figures: &mut Figures) {
+        let _ = figures;
+    }
+}
+
+/// A figure that a workload measures itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FigureSpec {
+    /// Its name in reports; the end of it is the unit: `_ns`, `_bytes`, `_share`, `_per_s`; else a plain number.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+/// Takes a workload's own figures.
+#[derive(Debug)]
+pub struct Figures {
+    specs: &'static [FigureSpec],
+    values: Vec<Option<f64>>,
+}
+
+impl Figures {
+    pub(crate) fn new(specs: &'static [FigureSpec]) -> Self {
+        Self { specs, values: vec![None; specs.len()] }
+    }
+
+    /// Records a figure. One that could not be measured is left out, never made up.
+    ///
+    /// # Panics
+    /// If the variant doesn't declare `name`.
+    pub fn set(&mut self, name: &str, value: f64) {
+        let index = self.specs.iter().position(|spec| spec.name == name);
+        let index = index.unwrap_or_else(|| panic!("figure '{name}' is not declared by its workload"));
+        self.values[index] = Some(value);
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.values.iter().enumerate().filter_map(|(index, value)| Some((index, (*value)?)))
+    }
 }
 
 /// One parameter a workload takes.
@@ -36,7 +88,8 @@ pub trait Workload {
 pub struct ParamSpec {
     /// Its name, as in `--param name=value`.
     pub name: &'static str,
-    /// The value it has when none is given.
+    /// The value it has when none is given. Where this is empty, so is the value, and the parameter is not part of what
+    /// tells one cell from another.
     pub default: &'static str,
     /// The values it may take; empty for free text.
     pub choices: &'static [&'static str],
@@ -57,10 +110,67 @@ pub struct Variant {
     pub about: &'static str,
     /// The parameters it takes.
     pub params: &'static [ParamSpec],
+    /// The figures it measures itself; at most 16.
+    pub figures: &'static [FigureSpec],
     /// The allocators it runs under where none is asked for: names as in [`crate::AllocatorSpec`].
     pub default_allocators: &'static [&'static str],
+    /// Whether it runs where no workload is named.
+    pub by_default: bool,
     /// Sets it up: loads data and vocabularies.
-    pub setup: fn(&Params) -> Result<Box<dyn Workload>, Error>,
+    pub setup: Setup,
+}
+
+/// Sets a workload up.
+pub type Setup = fn(&Params) -> Result<Box<dyn Workload>, Error>;
+
+impl Variant {
+    /// A variant without parameters and figures that runs only when it is named, under the C library's malloc and
+    /// jemalloc.
+    #[must_use]
+    pub const fn new(
+        workload: &'static str,
+        name: &'static str,
+        unit: &'static str,
+        about: &'static str,
+        setup: Setup,
+    ) -> Self {
+        Self {
+            workload,
+            name,
+            unit,
+            about,
+            params: &[],
+            figures: &[],
+            default_allocators: &["system", "jemalloc"],
+            by_default: false,
+            setup,
+        }
+    }
+
+    /// Takes these parameters.
+    #[must_use]
+    pub const fn params(self, params: &'static [ParamSpec]) -> Self {
+        Self { params, ..self }
+    }
+
+    /// Measures these figures.
+    #[must_use]
+    pub const fn figures(self, figures: &'static [FigureSpec]) -> Self {
+        assert!(figures.len() <= MAX_FIGURES, "a segment has no room for more figures");
+        Self { figures, ..self }
+    }
+
+    /// Runs under these allocators where none is asked for.
+    #[must_use]
+    pub const fn allocators(self, default_allocators: &'static [&'static str]) -> Self {
+        Self { default_allocators, ..self }
+    }
+
+    /// Runs where no workload is named.
+    #[must_use]
+    pub const fn by_default(self) -> Self {
+        Self { by_default: true, ..self }
+    }
 }
 
 /// Parameters with their values, every name checked against the variant's [`ParamSpec`]s.
@@ -75,6 +185,7 @@ impl Params {
     pub fn resolve(specs: &[ParamSpec], given: &BTreeMap<String, String>) -> Result<Self, Error> {
         let mut values: BTreeMap<String, String> =
             specs.iter().map(|s| (s.name.to_owned(), s.default.to_owned())).collect();
+
         for (name, value) in given {
             let spec = specs.iter().find(|s| s.name == name).ok_or_else(|| Error::Param {
                 name: name.clone(),
@@ -103,9 +214,28 @@ impl Params {
         self.0.get(name).unwrap_or_else(|| panic!("parameter '{name}' is not declared by its workload"))
     }
 
-    /// All names and values, in order.
+    /// The value of `name` as a number.
+    ///
+    /// # Errors
+    /// [`Error::Param`] if it is none, or not in `range`.
+    ///
+    /// # Panics
+    /// As [`Self::get`].
+    pub fn number<T>(&self, name: &str, range: std::ops::RangeInclusive<T>) -> Result<T, Error>
+    where
+        T: std::str::FromStr + PartialOrd + std::fmt::Display,
+    {
+        let text = self.get(name);
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| Error::Param {
+            name: name.to_owned(),
+            reason: format!("'{text}' is not a number from {} to {}", range.start(), range.end()),
+        })
+    }
+
+    /// Names and values, in order; not those whose value is empty.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+        self.0.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.as_str(), v.as_str()))
     }
 }
 

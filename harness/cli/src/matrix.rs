@@ -36,11 +36,16 @@ impl Matrix<'_> {
             }
         }
         let given = parse_params(self.params)?;
+        let named = |v: &Variant| self.workloads.iter().any(|pattern| matches(v, pattern));
+        let selected: Vec<&Variant> =
+            variants().iter().filter(|v| if self.workloads.is_empty() { v.by_default } else { named(v) }).collect();
+        check_known(&given, &selected)?;
         let mut cells = Vec::new();
-        for variant in
-            variants().iter().filter(|v| self.workloads.is_empty() || self.workloads.iter().any(|p| matches(v, p)))
-        {
-            let params = Params::resolve(variant.params, &given).map_err(Failure::usage)?;
+        for variant in selected {
+            // A parameter is for those that have it.
+            let own = given.iter().filter(|(name, _)| variant.params.iter().any(|spec| spec.name == **name));
+            let own = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+            let params = Params::resolve(variant.params, &own).map_err(Failure::usage)?;
             let own: Vec<AllocatorSpec>;
             let allocators = if self.allocators.is_empty() {
                 own = variant
@@ -80,6 +85,7 @@ impl Matrix<'_> {
                 params: all,
             },
             unit: variant.unit.to_owned(),
+            figures: variant.figures.iter().map(|figure| figure.name.to_owned()).collect(),
             arguments,
             environment: allocator.environment().map(|(name, value)| (name.to_owned(), value)).into(),
         }
@@ -90,6 +96,20 @@ fn matches(variant: &Variant, pattern: &str) -> bool {
     match pattern.split_once('/') {
         Some((workload, name)) => variant.workload == workload && variant.name == name,
         None => variant.workload == pattern,
+    }
+}
+
+/// A parameter that none of the workloads has is a typing mistake.
+fn check_known(given: &BTreeMap<String, String>, selected: &[&Variant]) -> Result<(), Failure> {
+    let mut known: Vec<&str> = selected.iter().flat_map(|v| v.params).map(|spec| spec.name).collect();
+    known.sort_unstable();
+    known.dedup();
+    match given.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => {
+            let reason = format!("there is no such parameter; there are: {}", known.join(", "));
+            Err(Failure::usage(heapgate_bench::Error::Param { name: name.clone(), reason }))
+        }
+        None => Ok(()),
     }
 }
 

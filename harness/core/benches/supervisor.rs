@@ -20,8 +20,13 @@ fn main() {
         allocator: "none".to_owned(),
         params: BTreeMap::new(),
     };
-    let planned =
-        Planned { cell, unit: "second".to_owned(), arguments: vec![SECONDS.to_owned()], environment: Vec::new() };
+    let planned = Planned {
+        cell,
+        unit: "second".to_owned(),
+        figures: Vec::new(),
+        arguments: vec![SECONDS.to_owned()],
+        environment: Vec::new(),
+    };
     let plan = Plan { cells: vec![planned], reps: 1, seed: 0 };
     let mut samples = 0;
     let (start, cpu) = (Instant::now(), cpu_ns());

@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod config;
 pub mod document;
 pub mod exit;
+pub mod experiment;
 pub mod files;
 pub mod fingerprint;
 pub mod gate;

@@ -167,9 +167,19 @@ catalogue! {
         |t| measure(t).filter(|p| p.units > 0).and_then(|p| Some(p.process?.cpu_ns as f64 / p.units as f64)) }
     StallShare { "stall_share", Share, Lower, Noisy, UNGATED, "heapgate_run_stall_ratio",
         "Share of the measured wall time spent inside the allocator, uninterrupted calls.",
-        |t| measure(t).filter(|p| p.wall_s > 0.0).and_then(|p| {
-            (t.ticks_per_second > 0.0).then(|| histogram::sum_ticks(&histogram::merged(&p.stalls.clean)) / t.ticks_per_second / p.wall_s)
-        }) }
+        |t| Some(stall_sum_ns(t)? / 1e9 / measure(t).filter(|p| p.wall_s > 0.0)?.wall_s) }
+    StallPerUnit { "stall_ns_per_unit", Nanos, Lower, Noisy, UNGATED, "heapgate_run_stall_ns_per_unit",
+        "Time spent inside the allocator per unit of work, uninterrupted calls.",
+        |t| Some(stall_sum_ns(t)? / measure(t).filter(|p| p.units > 0)?.units as f64) }
+    StallMean { "stall_mean_ns", Nanos, Lower, Noisy, UNGATED, "heapgate_run_stall_mean_ns",
+        "Mean time of an uninterrupted allocator call.",
+        |t| {
+            let calls = histogram::merged(&measure(t)?.stalls.clean).iter().map(|&(_, count)| count).sum::<u64>();
+            (calls > 0).then_some(stall_sum_ns(t)? / calls as f64)
+        } }
+    RssSwing { "rss_swing_share", Share, Lower, Noisy, UNGATED, "heapgate_run_rss_swing_ratio",
+        "How far resident memory swings while measuring: highest less lowest, over the mean.",
+        rss_swing }
     StallP50 { "stall_p50_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p50_ns",
         "Median time of an uninterrupted allocator call.", |t| stall(t, 0.50) }
     StallP95 { "stall_p95_ns", Nanos, Lower, Distribution, STALL_P95, "heapgate_run_stall_p95_ns",
@@ -212,6 +222,29 @@ fn live(trial: &Trial, phase: Option<&Phase>, figure: fn(&Live) -> i64) -> Optio
 
 fn per_unit(trial: &Trial, count: fn(&Phase) -> u64) -> Option<f64> {
     measure(trial).filter(|p| p.units > 0 && trial.level != "off").map(|p| count(p) as f64 / p.units as f64)
+}
+
+/// Time spent in clean calls of the measured phase, ns.
+fn stall_sum_ns(trial: &Trial) -> Option<f64> {
+    let phase = measure(trial).filter(|_| trial.ticks_per_second > 0.0)?;
+    Some(histogram::sum_ticks(&histogram::merged(&phase.stalls.clean)) / trial.ticks_per_second * 1e9)
+}
+
+/// (highest − lowest) / mean of the samples within the measured phase.
+fn rss_swing(trial: &Trial) -> Option<f64> {
+    /// Fewer samples than this (a tenth of a second) are a snapshot, not a curve.
+    const LEAST_SAMPLES: usize = 10;
+    let phase = measure(trial)?;
+    let within = phase.start_s * 1e3..=(phase.start_s + phase.wall_s) * 1e3;
+    let samples: Vec<f64> =
+        trial.rss_series.iter().filter(|(ms, _)| within.contains(ms)).map(|&(_, bytes)| bytes as f64).collect();
+    if samples.len() < LEAST_SAMPLES {
+        return None;
+    }
+    let (lowest, highest) =
+        samples.iter().fold((f64::INFINITY, 0f64), |(low, high), &bytes| (low.min(bytes), high.max(bytes)));
+    let mean = samples.iter().sum::<f64>() / samples.len() as f64;
+    (mean > 0.0).then_some((highest - lowest) / mean)
 }
 
 /// Quantile `q` of the clean calls of the measured phase, all operations together, ns.

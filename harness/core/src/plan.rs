@@ -9,6 +9,8 @@ pub struct Planned {
     pub cell: Cell,
     /// Its unit of work, singular.
     pub unit: String,
+    /// Names of the workload's own figures, in the order in which it records them.
+    pub figures: Vec<String>,
     /// Arguments for the child.
     pub arguments: Vec<String>,
     /// Environment for the child.
@@ -72,6 +74,7 @@ mod tests {
                 params: BTreeMap::new(),
             },
             unit: "token".into(),
+            figures: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
         };

@@ -23,7 +23,7 @@ pub const DEFAULT_SLOTS: usize = 256;
 /// Most slots a segment may have: more is a sign of a damaged header.
 pub const MAX_SLOTS: usize = 1 << 16;
 
-/// Phases a segment can hold; one trial has four.
+/// Phases a segment can hold; one trial has five at most.
 pub const MAX_PHASES: usize = 16;
 
 /// Most calls that one timed call may stand for at the sampled levels: two interrupted counts share a word, and must
@@ -62,11 +62,13 @@ pub enum PhaseKind {
     Measure = 2,
     /// Everything dropped, and purging asked for.
     Drain = 3,
+    /// Steps before the measured ones that are watched for themselves: a prompt taken in before tokens are decoded.
+    Prefill = 4,
 }
 
 impl PhaseKind {
-    /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Setup, Self::Warmup, Self::Measure, Self::Drain];
+    /// All of them, in the order in which a trial has them; not every workload has a prefill.
+    pub const ALL: [Self; 5] = [Self::Setup, Self::Warmup, Self::Prefill, Self::Measure, Self::Drain];
 }
 
 /// How much is recorded. The level is a word of the segment: whoever may write the segment may change it while the
@@ -184,6 +186,14 @@ pub enum Gauge {
 
 /// Room for gauges; later ones need no new ABI.
 pub const MAX_GAUGES: usize = 40;
+
+/// The first of the gauges that hold a workload's own figures, each an `f64`'s bits; those before are [`Gauge`]s.
+pub const FIRST_FIGURE: usize = 24;
+
+/// Most figures of its own that a workload can have.
+pub const MAX_FIGURES: usize = MAX_GAUGES - FIRST_FIGURE;
+
+const _: () = assert!((Gauge::RegionEscapedObjects as usize) < FIRST_FIGURE);
 
 /// Counts that only grow: one thread's in a slot, the process's in a phase's snapshots.
 ///

@@ -97,14 +97,31 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        let first = layout::slots_offset(self.slots) + offset_of!(Slot, counters);
-        // Words outside, slots inside: see `Counters`. The slots are counted anew for each word: an object whose free
-        // was seen may come from a slot that nobody had used when the reading began.
         for (word, total) in totals.0.iter_mut().enumerate() {
-            let slots = (0..self.slots_used()).chain([self.slots]);
-            *total = slots.map(|slot| self.word(first + slot * SLOT_STRIDE + word * 8)).fold(0, u64::wrapping_add);
+            *total = self.total(word * 8);
         }
         totals
+    }
+
+    /// Objects and bytes that are live now: some words of [`Self::totals`] only, cheap enough for a curve over time.
+    #[must_use]
+    pub fn live(&self) -> (i64, i64) {
+        let of = |freed: usize, allocated: usize| {
+            let freed = self.total(freed);
+            self.total(allocated).wrapping_sub(freed).cast_signed()
+        };
+        (
+            of(offset_of!(Counters, objects_freed), offset_of!(Counters, objects_allocated)),
+            of(offset_of!(Counters, bytes_freed), offset_of!(Counters, bytes_allocated)),
+        )
+    }
+
+    /// One counter, summed over all slots. Words outside, slots inside: see [`Counters`]. The slots are counted anew
+    /// for each word: an object whose free was seen may come from a slot that nobody had used when the reading began.
+    fn total(&self, counter: usize) -> u64 {
+        let first = layout::slots_offset(self.slots) + offset_of!(Slot, counters) + counter;
+        let slots = (0..self.slots_used()).chain([self.slots]);
+        slots.map(|slot| self.word(first + slot * SLOT_STRIDE)).fold(0, u64::wrapping_add)
     }
 
     fn counters_at(&self, offset: usize) -> Totals {
@@ -272,6 +289,13 @@ impl PhaseReading {
     #[must_use]
     pub fn gauge(&self, gauge: Gauge) -> Option<u64> {
         self.gauges[gauge as usize]
+    }
+
+    /// The workload's own figure `index`, if it was recorded and is a number.
+    #[must_use]
+    pub fn figure(&self, index: usize) -> Option<f64> {
+        let bits = *self.gauges.get(layout::FIRST_FIGURE + index)?;
+        bits.map(f64::from_bits).filter(|figure| figure.is_finite())
     }
 }
 

@@ -230,8 +230,21 @@ pub struct Phase {
 impl Phase {
     /// Puts a figure of the process's own into the record.
     pub fn set_gauge(&self, gauge: Gauge, value: u64) {
-        self.record.gauges[gauge as usize].store(value, Relaxed);
-        self.record.gauges_set.fetch_or(1 << gauge as u32, Relaxed);
+        self.set(gauge as usize, value);
+    }
+
+    /// Records the workload's own figure `index`.
+    ///
+    /// # Panics
+    /// If `index` is not below [`MAX_FIGURES`](layout::MAX_FIGURES).
+    pub fn set_figure(&self, index: usize, value: f64) {
+        assert!(index < layout::MAX_FIGURES, "figure {index} of {}", layout::MAX_FIGURES);
+        self.set(layout::FIRST_FIGURE + index, value.to_bits());
+    }
+
+    fn set(&self, gauge: usize, value: u64) {
+        self.record.gauges[gauge].store(value, Relaxed);
+        self.record.gauges_set.fetch_or(1 << gauge, Relaxed);
     }
 
     /// Takes the totals. What happens from here on is not the phase's.

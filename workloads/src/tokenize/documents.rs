@@ -73,11 +73,12 @@ impl Kind {
     /// About half a megabyte of verses; about one megabyte of books, of which a quarter is poetry; otherwise each
     /// document once. A document of many megabytes is not warmed up with: that would double a run for little.
     fn steps(self) -> Steps {
+        let steps = |warmup, measure| Steps { warmup, measure, ..Steps::default() };
         match self {
-            Self::Verse => Steps { warmup: 1_000, measure: 4_000 },
-            Self::Book => Steps { warmup: 4, measure: 16 },
-            Self::Corpus | Self::LinuxDoc => Steps { warmup: 0, measure: 1 },
-            Self::Repeated => Steps { warmup: 2, measure: REPEATED.len() as u64 },
+            Self::Verse => steps(1_000, 4_000),
+            Self::Book => steps(4, 16),
+            Self::Corpus | Self::LinuxDoc => steps(0, 1),
+            Self::Repeated => steps(2, REPEATED.len() as u64),
         }
     }
 }
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn books_measured_are_about_a_megabyte_with_poetry() {
         let mut books = Documents::load(Kind::Book).expect("embedded");
-        let Steps { warmup, measure } = books.steps();
+        let Steps { warmup, measure, .. } = books.steps();
         for _ in 0..warmup {
             books.take();
         }

@@ -82,15 +82,10 @@ impl<T: Tokenizer> Workload for Run<T> {
 }
 
 const fn variant<T: Tokenizer + 'static>(name: &'static str, about: &'static str) -> Variant {
-    Variant {
-        workload: "tokenize",
-        name,
-        unit: "token",
-        about,
-        params: PARAMS,
-        default_allocators: T::DEFAULT_ALLOCATORS,
-        setup: setup::<T>,
-    }
+    Variant::new("tokenize", name, "token", about, setup::<T>)
+        .params(PARAMS)
+        .allocators(T::DEFAULT_ALLOCATORS)
+        .by_default()
 }
 
 fn setup<T: Tokenizer + 'static>(params: &Params) -> Result<Box<dyn Workload>, Error> {

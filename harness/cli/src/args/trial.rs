@@ -1,7 +1,7 @@
 //! `heapgate trial`: what a child does.
 
 use clap::Args;
-use heapgate_bench::{Error, Injection, Params, Steps, Trial as BenchTrial};
+use heapgate_bench::{Error, Injection, Params, Trial as BenchTrial};
 use heapgate_core::exit;
 
 use crate::fail::Failure;
@@ -27,12 +27,7 @@ impl Trial {
     pub fn execute(self) -> Result<u8, Failure> {
         let variant = find_variant(&self.variant)?;
         let params = Params::resolve(variant.params, &parse_params(&self.params)?).map_err(Failure::usage)?;
-        let trial = BenchTrial {
-            variant,
-            params,
-            steps: self.steps.map(|measure| Steps { warmup: measure.div_ceil(4), measure }),
-            injection: self.inject.unwrap_or_default(),
-        };
+        let trial = BenchTrial { variant, params, steps: self.steps, injection: self.inject.unwrap_or_default() };
         let work = trial.run().map_err(|error| match error {
             Error::Param { .. } => Failure::usage(error),
             _ => Failure::workload(error),

@@ -303,7 +303,7 @@ fn gated_exact() -> impl Strategy<Value = MetricId> {
 /// Figures without a limit that have no part in one with.
 fn ungated() -> impl Strategy<Value = MetricId> {
     let free = ALL.iter().copied().filter(|m| m.metric().limits == Limits::default() && m.metric().kind == Kind::Noisy);
-    prop::sample::select(free.filter(|m| *m != MetricId::StallShare).collect::<Vec<_>>())
+    prop::sample::select(free.filter(|m| testing::can_be_set(*m)).collect::<Vec<_>>())
 }
 
 proptest! {

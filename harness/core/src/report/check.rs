@@ -102,6 +102,9 @@ pub fn check_trial(trial: &Trial) -> Result<(), Fault> {
         }
         check_phase(phase, &place)?;
     }
+    for (name, &value) in &trial.figures {
+        finite(place, name, value)?;
+    }
     for (&metric, &given) in &trial.metrics {
         finite(place, metric.metric().name, given)?;
         // Only now: reading needs buckets and counts that are in range.

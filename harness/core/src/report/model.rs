@@ -125,6 +125,9 @@ pub struct Trial {
     pub phases: Vec<Phase>,
     /// Resident memory over time: pairs of ms since the start and bytes.
     pub rss_series: Vec<(f64, u64)>,
+    /// Live objects and bytes over time, at the times of `rss_series`; of the whole process, its start-up too. Empty
+    /// where nothing was counted.
+    pub live_series: Vec<(i64, i64)>,
     /// What resident memory was made of, once a second (a dearer look). Empty for a trial that took less.
     pub memory_series: Vec<MemorySample>,
     /// Ticks per second of the clock behind the stall histograms; 0 where no call was timed.
@@ -133,6 +136,9 @@ pub struct Trial {
     pub interrupted_split: String,
     /// The catalogue's metrics, as computed from the above. Absent where not measured.
     pub metrics: BTreeMap<MetricId, f64>,
+    /// The workload's own figures, of its measured phase; the end of a name is its unit (`_ns`, `_bytes`, `_share`,
+    /// `_per_s`; else a plain number).
+    pub figures: BTreeMap<String, f64>,
     /// Whatever a reader should know: threads that shared the overflow slot, an address range that could not be
     /// reserved, …
     pub notes: Vec<String>,
@@ -218,6 +224,9 @@ pub enum PhaseKind {
     Setup,
     /// Steps that are not measured.
     Warmup,
+    /// Steps before the measured ones that are watched for themselves, for instance prompts taken in before tokens are
+    /// decoded. Few workloads have it.
+    Prefill,
     /// Steps that are measured.
     Measure,
     /// Everything dropped, and purging asked for: what stays is retention.

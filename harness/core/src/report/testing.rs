@@ -88,10 +88,12 @@ pub fn trial(cell: Cell, rep: u32) -> Trial {
         steal_share: Some(0.001),
         phases,
         rss_series: vec![(0.0, 4 << 20), (10.0, 40 << 20)],
+        live_series: vec![(3, 96), (200, 20_000)],
         memory_series: Vec::new(),
         ticks_per_second: TICKS_PER_SECOND,
         interrupted_split: "available".into(),
         metrics: BTreeMap::new(),
+        figures: BTreeMap::new(),
         notes: Vec::new(),
     };
     recompute(&mut trial);
@@ -177,7 +179,7 @@ pub fn recompute(trial: &mut Trial) {
 /// the stalls sets them all: every call then takes that long.
 ///
 /// # Panics
-/// If the metric can't be set alone (`stall_share`).
+/// If the metric can't be set alone: see [`can_be_set`].
 pub fn set(trial: &mut Trial, metric: MetricId, value: f64) {
     let whole = value.round().max(0.0) as u64;
     let per_unit = (value * UNITS as f64).round() as u64;
@@ -221,6 +223,13 @@ pub fn set(trial: &mut Trial, metric: MetricId, value: f64) {
         other => panic!("{other} can't be set alone"),
     }
     recompute(trial);
+}
+
+/// Whether [`set`] can set the metric alone: not one that follows from a whole histogram or series.
+#[must_use]
+pub fn can_be_set(metric: MetricId) -> bool {
+    use MetricId::{RssSwing, StallMean, StallPerUnit, StallShare};
+    ![StallShare, StallPerUnit, StallMean, RssSwing].contains(&metric)
 }
 
 /// [`set`] in every trial.

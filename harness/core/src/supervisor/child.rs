@@ -34,8 +34,8 @@ const LAST_STOP_INTERVAL: Duration = Duration::from_millis(1);
 const SERIES_LENGTH: usize = 1000;
 /// The end of a child's messages that is kept, bytes.
 const MESSAGES_KEPT: u64 = 4096;
-/// Phases of a trial; the stop after the last is the last.
-const PHASES: u32 = layout::PhaseKind::ALL.len() as u32;
+/// Phases that every trial has: all but the prefill. After that many stops the end may come at any time.
+const LEAST_PHASES: u32 = layout::PhaseKind::ALL.len() as u32 - 1;
 
 /// Runs one trial; `None` if `stop` was set before it ended.
 pub(super) fn run(
@@ -55,10 +55,14 @@ pub(super) fn run(
 
     let mut messages = tempfile::tempfile().map_err(SuperviseError::Messages)?;
     let cgroup = settings.confinement.cgroup.as_deref();
-    let before =
-        Before { oom_kills: sampler::oom_kills(cgroup), machine: sampler::machine_time(), start: Instant::now() };
+    let before = Before {
+        oom_kills: sampler::oom_kills(cgroup),
+        machine: sampler::machine_time(),
+        start: Instant::now(),
+        start_ns: Anchor::now(reader.clock()).ns,
+    };
     let pid = start(planned, settings, &file, &messages)?;
-    let mut watch = Watch::new(pid, control, before.start);
+    let mut watch = Watch::new(pid, control, reader, before.start);
     let (ended, stopped_by) = watch.until_end(settings.timeout, stop)?;
     if stopped_by == Some(StoppedBy::User) {
         return Ok(None);
@@ -73,7 +77,7 @@ pub(super) fn run(
         let death = Death {
             end: ended.end,
             attached: reader.pid().is_some(),
-            finished: reader.phases().iter().filter(|phase| phase.ended).count() == PHASES as usize,
+            finished: reader.phases().iter().any(|phase| phase.ended && phase.kind == layout::PhaseKind::Drain as u64),
             refused: reader.totals().failed_calls() > 0,
             limited: settings.confinement.address_space_bytes.is_some(),
             oom_killed: before.oom_kills.zip(sampler::oom_kills(cgroup)).is_some_and(|(before, now)| now > before),
@@ -89,8 +93,13 @@ pub(super) fn run(
         wall_s: wall.as_secs_f64(),
         lifetime_peak_rss_bytes: watch.lifetime_peak_rss_bytes(&ended),
         steal_share: before.machine.and_then(|machine| steal_share(machine, sampler::machine_time()?)),
-        phases: reading::phases(reader, &watch.phases, now),
-        rss_series: thin(std::mem::take(&mut watch.series)),
+        phases: reading::phases(reader, &watch.phases, before.start_ns, now),
+        rss_series: thin(watch.series.iter().map(|&(at_ms, rss, _)| (at_ms, rss)).collect()),
+        live_series: if settings.level == Level::Off {
+            Vec::new()
+        } else {
+            thin(watch.series.iter().map(|&(.., live)| live).collect())
+        },
         memory_series: std::mem::take(&mut watch.memory),
         ticks_per_second: if settings.level >= Level::Sampled {
             reader.ticks_per_second(Some(now)).unwrap_or(0.0)
@@ -99,6 +108,7 @@ pub(super) fn run(
         },
         interrupted_split: reader.interrupted_split().to_string(),
         metrics: std::collections::BTreeMap::new(),
+        figures: reading::figures(reader, &planned.figures),
         notes: notes(reader, watch.peaks_are_exact, settings.slots),
     };
     let mut regions = trial.phases.iter().filter_map(|p| p.region.as_ref());
@@ -120,6 +130,7 @@ struct Before {
     oom_kills: Option<u64>,
     machine: Option<(u64, u64)>,
     start: Instant,
+    start_ns: u64,
 }
 
 /// One thread and no surprises: exact counts must be the same on every machine.
@@ -159,7 +170,9 @@ struct Watch<'a> {
     sampler: Option<Sampler>,
     control: Control<'a>,
     start: Instant,
-    series: Vec<(f64, u64)>,
+    reader: Reader<'a>,
+    /// ms since the start, resident bytes, live objects and bytes.
+    series: Vec<(f64, u64, (i64, i64))>,
     memory: Vec<MemorySample>,
     next_memory: Instant,
     /// The snapshot at the last stop, and the highest sample since.
@@ -174,12 +187,13 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(pid: u32, control: Control<'a>, start: Instant) -> Self {
+    fn new(pid: u32, control: Control<'a>, reader: Reader<'a>, start: Instant) -> Self {
         Self {
             pid,
             sampler: Sampler::new(pid),
             control,
             start,
+            reader,
             series: Vec::new(),
             memory: Vec::new(),
             next_memory: start + MEMORY_INTERVAL,
@@ -229,7 +243,7 @@ impl<'a> Watch<'a> {
                     wait::kill(self.pid);
                 }
             }
-            let interval = if held > PHASES { LAST_STOP_INTERVAL } else { SAMPLE_INTERVAL };
+            let interval = if held > LEAST_PHASES { LAST_STOP_INTERVAL } else { SAMPLE_INTERVAL };
             self.control.wait_held(held, interval.min(next_sample.saturating_duration_since(now)));
         }
     }
@@ -237,7 +251,7 @@ impl<'a> Watch<'a> {
     fn sample(&mut self) {
         if let Some(rss) = self.sampler.as_ref().and_then(Sampler::rss_bytes) {
             let at_ms = self.at_ms();
-            self.series.push((at_ms, rss));
+            self.series.push((at_ms, rss, self.reader.live()));
             self.highest_sample = self.highest_sample.max(rss);
             self.samples += 1;
         }
@@ -388,7 +402,7 @@ fn tail(messages: &mut File) -> String {
     String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 
-fn thin(series: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
+fn thin<T>(series: Vec<T>) -> Vec<T> {
     let step = series.len().div_ceil(SERIES_LENGTH).max(1);
     series.into_iter().step_by(step).collect()
 }

@@ -1,5 +1,7 @@
 //! Turns what a segment holds into a report's phases.
 
+use std::collections::BTreeMap;
+
 use heapgate_segment::clock::Anchor;
 use heapgate_segment::layout::{self, Gauge, Operation};
 use heapgate_segment::reader::{PhaseReading, Reader, Totals};
@@ -19,14 +21,13 @@ pub(super) struct Watched {
     pub samples: u64,
 }
 
-/// All phases of the segment. `watched` are those that the process ended and waited after, in the same order. Live
+/// All phases of the segment, of a trial that began at `start_ns`. `watched` are those that the process ended and waited after, in the same order. Live
 /// figures are counted from the start of the first phase: what the process allocated before is its runtime's and its
 /// command line's.
-pub(super) fn phases(reader: Reader<'_>, watched: &[Option<Watched>], now: Anchor) -> Vec<Phase> {
+pub(super) fn phases(reader: Reader<'_>, watched: &[Option<Watched>], start_ns: u64, now: Anchor) -> Vec<Phase> {
     let readings = reader.phases();
     let Some(first) = readings.first() else { return Vec::new() };
     let base = (first.begin.live_objects(), first.begin.live_bytes());
-    let start_ns = first.begin_at.ns;
     readings
         .iter()
         .enumerate()
@@ -75,9 +76,19 @@ fn kind(number: u64) -> Option<PhaseKind> {
     Some(match kind {
         layout::PhaseKind::Setup => PhaseKind::Setup,
         layout::PhaseKind::Warmup => PhaseKind::Warmup,
+        layout::PhaseKind::Prefill => PhaseKind::Prefill,
         layout::PhaseKind::Measure => PhaseKind::Measure,
         layout::PhaseKind::Drain => PhaseKind::Drain,
     })
+}
+
+/// The workload's own figures, as it recorded them in its measured phase.
+pub(super) fn figures(reader: Reader<'_>, names: &[String]) -> BTreeMap<String, f64> {
+    let phases = reader.phases();
+    let Some(measured) = phases.iter().find(|phase| phase.kind == layout::PhaseKind::Measure as u64) else {
+        return BTreeMap::new();
+    };
+    names.iter().enumerate().filter_map(|(index, name)| Some((name.clone(), measured.figure(index)?))).collect()
 }
 
 fn counts(totals: &Totals) -> Counts {
