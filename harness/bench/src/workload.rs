@@ -116,6 +116,8 @@ pub struct Variant {
     pub default_allocators: &'static [&'static str],
     /// Whether it runs where no workload is named.
     pub by_default: bool,
+    /// Why it can't run here, if a file that it needs was not fetched.
+    pub missing: fn() -> Option<String>,
     /// Sets it up: loads data and vocabularies.
     pub setup: Setup,
 }
@@ -143,6 +145,7 @@ impl Variant {
             figures: &[],
             default_allocators: &["system", "jemalloc"],
             by_default: false,
+            missing: || None,
             setup,
         }
     }
@@ -164,6 +167,12 @@ impl Variant {
     #[must_use]
     pub const fn allocators(self, default_allocators: &'static [&'static str]) -> Self {
         Self { default_allocators, ..self }
+    }
+
+    /// Asks this whether a file that it needs is missing.
+    #[must_use]
+    pub const fn needing(self, missing: fn() -> Option<String>) -> Self {
+        Self { missing, ..self }
     }
 
     /// Runs where no workload is named.

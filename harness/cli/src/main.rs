@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod experiments;
 mod fail;
 mod matrix;
 mod progress;

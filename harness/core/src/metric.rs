@@ -14,7 +14,8 @@ use crate::report::{Counts, Live, Phase, PhaseKind, Stalls, Trial};
 use crate::stats::histogram;
 
 /// What a metric's values measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// A plain number.
     Count,

@@ -1,6 +1,7 @@
 //! What is to run, in which order.
 
 use crate::report::Cell;
+use crate::stats::random::SplitMix64;
 
 /// One cell of the matrix and how to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Plan {
     /// same other.
     #[must_use]
     pub fn order(&self) -> Vec<(usize, u32)> {
-        let mut random = SplitMix64(self.seed);
+        let mut random = SplitMix64::new(self.seed);
         (0..self.reps)
             .flat_map(|rep| {
                 let mut cells: Vec<usize> = (0..self.cells.len()).collect();
@@ -45,18 +46,6 @@ impl Plan {
                 cells.into_iter().map(move |cell| (cell, rep))
             })
             .collect()
-    }
-}
-
-/// Steele, Lea and Flood's generator: a few lines, and the same order everywhere for a seed.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
     }
 }
 

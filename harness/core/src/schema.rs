@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde_json::{Value, json};
 
 use crate::baseline::{BASELINE_SCHEMA_VERSION, Baseline};
+use crate::experiment::{FINDINGS_SCHEMA_VERSION, Findings};
 use crate::gate::{VERDICT_SCHEMA_VERSION, Verdict};
 use crate::report::{Report, SCHEMA_VERSION};
 
@@ -32,6 +33,7 @@ pub fn all() -> Vec<NamedSchema> {
         of::<Report>("report", SCHEMA_VERSION),
         of::<Baseline>("baseline", BASELINE_SCHEMA_VERSION),
         of::<Verdict>("verdict", VERDICT_SCHEMA_VERSION),
+        of::<Findings>("experiments", FINDINGS_SCHEMA_VERSION),
     ]
 }
 

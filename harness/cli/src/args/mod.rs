@@ -3,6 +3,7 @@
 
 mod baseline;
 mod diff;
+mod experiment;
 mod gate;
 mod list;
 mod run;
@@ -83,6 +84,7 @@ enum Verb {
     #[command(subcommand)]
     Baseline(baseline::Baseline),
     List(list::List),
+    Experiment(experiment::ExperimentArgs),
     /// Run one trial in this process (what children of `run` and `gate` do)
     #[command(hide = true)]
     Trial(trial::Trial),
@@ -100,6 +102,7 @@ impl Cli {
             Verb::Diff(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
+            Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trial(verb) => verb.execute(),
             Verb::Probe => Ok(heapgate_core::exit::PASS),
         }

@@ -1,4 +1,7 @@
-//! The experiments, a file for each group. To add one, define it in a file here and name it in [`ALL`].
+//! The experiments, a file for each group. To add one, define it in a file here and name it in [`ALL`]. `runner` runs them.
+
+mod costs;
+pub mod runner;
 
 use heapgate_core::experiment::{Body, Experiment};
 
@@ -13,6 +16,7 @@ pub static ALL: &[&Experiment] = &[
     &not_yet(27, "Kernel-level events"),
     &not_yet(28, "Alerts"),
     &not_yet(29, "Memory budgets that agree"),
+    &costs::E30,
 ];
 
 const fn not_yet(number: u32, title: &'static str) -> Experiment {

@@ -35,11 +35,23 @@ pub enum Body {
     },
     /// What a unit of work costs, for these arms.
     UnitCosts {
-        /// What is run.
-        arms: &'static [Arm],
+        /// Gives what is run: every workload that is registered.
+        arms: fn() -> Vec<Arm>,
     },
     /// Not there yet.
     NotYet,
+}
+
+impl Body {
+    /// What is run.
+    #[must_use]
+    pub fn arms(&self) -> Vec<Arm> {
+        match self {
+            Self::Compare { arms, .. } | Self::Sites { arms, .. } => arms.to_vec(),
+            Self::UnitCosts { arms } => arms(),
+            Self::NotYet => Vec::new(),
+        }
+    }
 }
 
 /// One thing that is run.

@@ -112,7 +112,7 @@ fn capitalised(text: &str) -> String {
 }
 
 /// `text` with nothing in it that Markdown or HTML would take for markup, and on one line.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -40,7 +40,8 @@ pub fn count(buckets: &[(u32, u64)]) -> u64 {
 /// Sum of the values, ticks.
 #[must_use]
 pub fn sum_ticks(buckets: &[(u32, u64)]) -> f64 {
-    buckets.iter().map(|&(bucket, n)| middle(bucket) * n as f64).sum()
+    // Not `sum`, whose sum of nothing is -0.
+    buckets.iter().fold(0.0, |sum, &(bucket, n)| sum + middle(bucket) * n as f64)
 }
 
 /// The smallest value that at least a share `q` of all values don't exceed (the nearest-rank quantile), ticks; `None`

@@ -1,5 +1,7 @@
-//! Pure functions over numbers: quantiles of samples and of sparse latency histograms. Nothing here measures or does
-//! I/O.
+//! Pure functions over numbers: quantiles of samples and of sparse latency histograms, the factor between two samples,
+//! seeded randomness. Nothing here measures or does I/O.
 
 pub mod histogram;
+pub mod random;
 pub mod sample;
+pub mod two_samples;

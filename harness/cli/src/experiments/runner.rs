@@ -1,0 +1,133 @@
+//! Runs an experiment's arms and has them evaluated.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use heapgate_bench::Variant;
+use heapgate_core::experiment::{Arm, Evaluation, Experiment, evaluate};
+use heapgate_core::plan::{Plan, Planned};
+use heapgate_core::report::{Cell, Report};
+use heapgate_core::supervisor::Settings;
+
+use crate::fail::Failure;
+use crate::matrix::{Matrix, find_variant, parse_params};
+use crate::run::{End, Session};
+
+/// How experiments are run.
+#[derive(Debug)]
+pub struct Runner {
+    pub settings: Settings,
+    pub reps: u32,
+    pub seed: u64,
+    /// Measured steps of every arm, where not the workload's own number.
+    pub steps: Option<u64>,
+    /// Parameters that go before the arms' own, for the arms whose workload has them.
+    pub params: BTreeMap<String, String>,
+    /// Where the reports are kept.
+    pub folder: PathBuf,
+}
+
+/// What came of one experiment.
+#[derive(Debug)]
+pub struct Ran {
+    pub evaluation: Evaluation,
+    /// How it ended, and whether every trial completed.
+    pub end: End,
+    pub completed: bool,
+}
+
+impl Runner {
+    /// Runs `experiment` and keeps its report.
+    ///
+    /// # Errors
+    /// If nothing could be run.
+    pub fn run(&self, experiment: &Experiment) -> Result<Ran, Failure> {
+        let (arms, problems) = self.plan(experiment)?;
+        let plan = Plan { cells: arms.values().cloned().collect(), reps: self.reps, seed: self.seed };
+        let session =
+            Session { plan, settings: self.settings.clone(), output: report_path(&self.folder, experiment.number) };
+        let ran = session.run()?;
+        let completed = ran.report.trials.iter().all(|trial| trial.outcome.is_completed());
+        let evaluation = evaluation(experiment, &ran.report, &arms, problems);
+        Ok(Ran { evaluation, end: ran.end, completed })
+    }
+
+    /// Evaluates the report that was kept of an earlier run.
+    ///
+    /// # Errors
+    /// If there is none, or it can't be read.
+    pub fn stored(&self, experiment: &Experiment) -> Result<Ran, Failure> {
+        let report = Report::load(&report_path(&self.folder, experiment.number))?;
+        let (arms, problems) = self.plan(experiment)?;
+        let completed = report.trials.iter().all(|trial| trial.outcome.is_completed());
+        Ok(Ran { evaluation: evaluation(experiment, &report, &arms, problems), end: End::Complete, completed })
+    }
+
+    /// What each arm runs, by its name; and the arms that can't be run here, with the reason.
+    fn plan(&self, experiment: &Experiment) -> Result<(BTreeMap<String, Planned>, Vec<String>), Failure> {
+        let mut planned = BTreeMap::new();
+        let mut problems = Vec::new();
+        for arm in experiment.body.arms() {
+            let variant = find_variant(arm.variant)?;
+            match (variant.missing)() {
+                Some(why) => problems.push(format!("{} was not run: {why}", arm.name)),
+                None => {
+                    planned.insert(arm.name.to_owned(), self.planned(&arm, &variant)?);
+                }
+            }
+        }
+        Ok((planned, problems))
+    }
+
+    fn planned(&self, arm: &Arm, variant: &Variant) -> Result<Planned, Failure> {
+        let known = |name: &str| variant.params.iter().any(|spec| spec.name == name);
+        let mut params: BTreeMap<&str, &str> = arm.params.iter().copied().collect();
+        params.extend(self.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(|p| known(p.0)));
+        let params: Vec<String> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let matrix = Matrix {
+            workloads: &[arm.variant.to_owned()],
+            allocators: &[arm.allocator.parse().map_err(Failure::internal)?],
+            params: &params,
+            steps: self.steps,
+            inject: None,
+            reps: self.reps,
+            seed: self.seed,
+        };
+        let planned = matrix.plan()?.cells.pop();
+        planned.ok_or_else(|| Failure::internal(anyhow::anyhow!("nothing to run for the arm '{}'", arm.name)))
+    }
+}
+
+/// Reads `NAME=VALUE`s that some arm of `experiments` must know.
+///
+/// # Errors
+/// For one of another form, or that none knows.
+pub fn overrides(given: &[String], experiments: &[&Experiment]) -> Result<BTreeMap<String, String>, Failure> {
+    let given = parse_params(given)?;
+    let mut known: Vec<&str> = Vec::new();
+    for arm in experiments.iter().flat_map(|experiment| experiment.body.arms()) {
+        known.extend(find_variant(arm.variant)?.params.iter().map(|spec| spec.name));
+    }
+    known.sort_unstable();
+    known.dedup();
+    match given.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => {
+            Err(Failure::usage(format!("parameter '{name}': no arm has it; there are: {}", known.join(", "))))
+        }
+        None => Ok(given),
+    }
+}
+
+fn evaluation(
+    experiment: &Experiment,
+    report: &Report,
+    arms: &BTreeMap<String, Planned>,
+    problems: Vec<String>,
+) -> Evaluation {
+    let cell = |arm: &Arm| -> Option<Cell> { Some(arms.get(arm.name)?.cell.clone()) };
+    evaluate(experiment, report, cell, problems)
+}
+
+fn report_path(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("E{number}.json"))
+}
