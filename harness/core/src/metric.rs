@@ -29,6 +29,17 @@ pub enum Unit {
     Share,
 }
 
+impl Unit {
+    /// The unit that the name of a workload's own figure ends in: `_bytes`, `_ns`, `_per_s`, `_share`; else a plain
+    /// number.
+    #[must_use]
+    pub fn of_figure(name: &str) -> Self {
+        let suffixes =
+            [("_bytes", Self::Bytes), ("_ns", Self::Nanos), ("_per_s", Self::PerSecond), ("_share", Self::Share)];
+        suffixes.into_iter().find(|(suffix, _)| name.ends_with(suffix)).map_or(Self::Count, |(_, unit)| unit)
+    }
+}
+
 /// Which way is an improvement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {

@@ -22,3 +22,54 @@ pub static ALL: &[&Experiment] = &[
 const fn not_yet(number: u32, title: &'static str) -> Experiment {
     Experiment { number, title, about: "", body: Body::NotYet }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use heapgate_bench::{AllocatorSpec, Params};
+    use heapgate_core::experiment::Read;
+
+    use super::*;
+    use crate::matrix::find_variant;
+
+    #[test]
+    fn every_experiment_is_there_once_in_order() {
+        let numbers: Vec<u32> = ALL.iter().map(|e| e.number).collect();
+        assert_eq!(numbers, (1..=30).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_arm_can_be_planned() {
+        for experiment in ALL {
+            let arms = experiment.body.arms();
+            let names: BTreeSet<&str> = arms.iter().map(|arm| arm.name).collect();
+            assert_eq!(names.len(), arms.len(), "E{}: two arms of one name", experiment.number);
+            for arm in &arms {
+                let variant = find_variant(arm.variant).unwrap_or_else(|e| panic!("E{}: {e}", experiment.number));
+                let given = arm.params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+                Params::resolve(variant.params, &given).unwrap_or_else(|e| panic!("E{}: {e}", experiment.number));
+                arm.allocator.parse::<AllocatorSpec>().unwrap_or_else(|e| panic!("E{}: {e}", experiment.number));
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_compares_arms_that_have_its_figure() {
+        for experiment in ALL {
+            let Body::Compare { arms, rows } = &experiment.body else { continue };
+            assert!(rows.iter().any(|row| row.claim.is_some()) || experiment.number == 17, "E{}", experiment.number);
+            for row in *rows {
+                for name in [row.base, row.other] {
+                    let arm = arms.iter().find(|arm| arm.name == name);
+                    let arm = arm.unwrap_or_else(|| panic!("E{}: no arm '{name}'", experiment.number));
+                    if let Read::Figure(figure) = row.read {
+                        let variant = find_variant(arm.variant).expect("checked above");
+                        let declared = variant.figures.iter().any(|spec| spec.name == figure);
+                        assert!(declared, "E{}: {} has no figure '{figure}'", experiment.number, arm.variant);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -216,3 +216,111 @@ fn sparkline(values: &[f64]) -> String {
         .map(|value| BARS[((value / highest * BARS.len() as f64).ceil() as usize).clamp(1, BARS.len()) - 1])
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{experiments_doc, experiments_html};
+    use super::*;
+    use crate::experiment::{FINDINGS_SCHEMA_VERSION, Findings, SiteTable};
+    use crate::report::Machine;
+
+    fn row(what: &str, unit: Unit, claimed: Option<Claimed>, measured: Option<Measured>, holds: Holds) -> Compared {
+        let (base, other) = ("concat".to_owned(), "in place".to_owned());
+        Compared { what: what.to_owned(), unit, base, other, claimed, measured, holds }
+    }
+
+    fn measured(base: f64, other: f64, interval: Option<(f64, f64, f64)>) -> Option<Measured> {
+        let interval = interval.map(|(low, high, confidence)| FactorInterval {
+            low: Some(low),
+            high: Some(high).filter(|high| high.is_finite()),
+            confidence,
+        });
+        Some(Measured { base, other, factor: (base > 0.0).then_some(other / base), interval })
+    }
+
+    fn claim(base: f64, other: f64) -> Option<Claimed> {
+        Some(Claimed { base: Some(base), other: Some(other), factor: (base > 0.0).then_some(other / base) })
+    }
+
+    fn found() -> Evaluation {
+        let memory = Some(Claimed { base: None, other: None, factor: Some(0.32) });
+        Evaluation {
+            number: 3,
+            title: "Streaming decode <KV cache>".to_owned(),
+            about:
+                "One stream of 20 ms chunks through a small transformer, whose keys and values are kept in four ways."
+                    .to_owned(),
+            created_unix_s: 1_760_000_000,
+            machine: Machine { cpu: "Xeon".to_owned(), cpus: 2, memory_gib: 24, ..Machine::default() },
+            commit: "0123456789ab".to_owned(),
+            reps: 5,
+            rows: vec![
+                row(
+                    "stall per step, mean",
+                    Unit::Nanos,
+                    claim(8.7e6, 1.4e6),
+                    measured(1_204.0, 0.0, Some((0.0, 0.0, 1.0))),
+                    Holds::Yes,
+                ),
+                row(
+                    "P95",
+                    Unit::Nanos,
+                    claim(14.2e6, 2.1e6),
+                    measured(900.0, 950.0, Some((1.01, 1.2, 0.968))),
+                    Holds::No,
+                ),
+                row("memory", Unit::Bytes, memory, measured(5e6, 4e6, Some((0.7, 1.1, 0.968))), Holds::Undecided),
+                row(
+                    "reuse",
+                    Unit::Share,
+                    claim(0.0, 0.92),
+                    measured(0.0, 0.9, Some((9.0, f64::INFINITY, 0.97))),
+                    Holds::Yes,
+                ),
+                row("TLB misses", Unit::PerSecond, claim(124e3, 412e3), None, Holds::NotMeasured),
+                row("steps", Unit::PerSecond, None, measured(1_000.0, 2_000.0, None), Holds::NoClaim),
+            ],
+            costs: vec![Cost {
+                arm: "tokenize/hf-wordpiece".to_owned(),
+                unit: "token".to_owned(),
+                allocations: 10.29,
+                bytes: 3_184.0,
+                cpu_ns: Some(2_050.0),
+                stall_ns: None,
+            }],
+            sites: vec![SiteTable { arm: "heap".to_owned(), text: "Vec::push  29.1%  16 B".to_owned() }],
+            curves: vec![Curve {
+                arm: "concat".to_owned(),
+                wall_s: 4.0,
+                rss_bytes: vec![0, 1 << 20, 8 << 20, 4 << 20],
+                live_objects: vec![0, 10, 80, 40],
+            }],
+            problems: vec!["sliding: 1 of 5 repetitions: timed out after 600 s".to_owned()],
+        }
+    }
+
+    #[test]
+    fn terminal() {
+        let text = render(&found(), Options::default());
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn pages() {
+        let findings = Findings { schema_version: FINDINGS_SCHEMA_VERSION, experiments: vec![found()] };
+        insta::assert_snapshot!("markdown", experiments_doc::render(&findings));
+        let html = experiments_html::render(&findings);
+        assert!(!html.contains("<KV") && html.contains("&lt;KV cache&gt;"), "text is not markup");
+        insta::assert_snapshot!("html", html);
+    }
+
+    #[test]
+    fn factors_have_three_digits() {
+        for (value, text) in
+            [(0.161, "0.161"), (1.0, "1"), (22.04, "22"), (412.3, "412"), (0.00041, "0.0004"), (0.0, "0")]
+        {
+            assert_eq!(number(value), text);
+        }
+    }
+}

@@ -218,6 +218,18 @@ fn run_table_with_failures() {
 }
 
 #[test]
+fn run_table_with_figures_of_the_workload() {
+    let mut report = testing::report(1, 2);
+    for (trial, p95) in report.trials.iter_mut().zip([1.2e6, 1.4e6]) {
+        trial.figures =
+            [("latency_p95_ns", p95), ("cache_hit_share", 0.25), ("batch_mean", 17.5), ("requests_per_s", 312.0)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .into();
+    }
+    insta::assert_snapshot!(checked(run::render(&report, Options::default()), 80));
+}
+
+#[test]
 fn run_table_empty() {
     insta::assert_snapshot!(run::render(&testing::report(0, 0), Options::default()));
 }
