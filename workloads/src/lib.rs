@@ -6,8 +6,10 @@
 
 use heapgate_bench::Variant;
 
+pub mod checksum;
 pub mod corpus;
 pub mod perf;
+pub mod prompt;
 pub mod stopwatch;
 pub mod tokenize;
 
@@ -18,6 +20,9 @@ pub static VARIANTS: &[Variant] = &[
     tokenize::WORDPIECE_SLICES,
     tokenize::HF_WORDPIECE,
     tokenize::TIKTOKEN_CL100K,
+    prompt::FORMAT,
+    prompt::JOIN,
+    prompt::TEMPLATE,
 ];
 
 /// Every variant of every workload, in the order in which a table shows them.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use heapgate_bench::{Error, Params, Steps};
 
-use crate::corpus::{Corpus, read_fetched};
+use crate::corpus::{Corpus, read_fetched, spread};
 
 /// The parameter that chooses a [`Kind`].
 pub const PARAM: &str = "document";
@@ -139,14 +139,6 @@ impl Documents {
     }
 }
 
-/// The `i`-th index below `count` of a sequence whose every stretch is spread evenly over all of them: multiples of the
-/// golden ratio, modulo one (the additive recurrence with the lowest discrepancy). So warm-up and measurement both see
-/// prose and poetry in proportion, and so does a run of any other length.
-fn spread(i: u64, count: u64) -> u64 {
-    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
-    ((u128::from(i.wrapping_mul(GOLDEN_RATIO)) * u128::from(count)) >> 64) as u64
-}
-
 fn whole(text: String) -> (String, Vec<Range<usize>>) {
     let span = 0..text.len();
     (text, vec![span])
@@ -179,15 +171,6 @@ mod tests {
         let poetry: usize = taken.iter().filter(|text| !text.is_ascii()).map(String::len).sum();
         assert!((800_000..1_250_000).contains(&bytes), "{bytes}");
         assert!((150_000..400_000).contains(&poetry), "{poetry}");
-    }
-
-    #[test]
-    fn spread_reaches_every_index() {
-        let mut seen = [false; 94];
-        for i in 0..400 {
-            seen[spread(i, 94) as usize] = true;
-        }
-        assert!(seen.iter().all(|&seen| seen));
     }
 
     #[test]
