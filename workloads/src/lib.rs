@@ -6,6 +6,7 @@
 
 use heapgate_bench::Variant;
 
+pub mod cache;
 pub mod checksum;
 pub mod corpus;
 pub mod perf;
@@ -23,6 +24,16 @@ pub static VARIANTS: &[Variant] = &[
     prompt::FORMAT,
     prompt::JOIN,
     prompt::TEMPLATE,
+    cache::lru::SAFE,
+    cache::lru::RAW,
+    cache::slab::HEAP,
+    cache::slab::POOL,
+    cache::slab::HYBRID,
+    cache::intern::HASHMAP,
+    cache::intern::POOL,
+    cache::intern::LASSO,
+    cache::buffer::HEAP,
+    cache::buffer::ARENA,
 ];
 
 /// Every variant of every workload, in the order in which a table shows them.
