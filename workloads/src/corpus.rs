@@ -131,6 +131,31 @@ pub fn read_fetched(name: &str) -> Result<String, Error> {
     })
 }
 
+/// Reads a file of the user's. With `lossy`, what is not UTF-8 in it becomes U+FFFD.
+///
+/// # Errors
+/// [`Error::Missing`] if it isn't there, [`Error::Corrupt`] if it is a folder, is empty, can't be read, or is not UTF-8.
+pub fn read_text(path: &Path, lossy: bool) -> Result<String, Error> {
+    let corrupt = |reason: String, way_out| Error::Corrupt { path: path.to_owned(), reason, way_out };
+    if path.is_dir() {
+        return Err(corrupt("it is a folder".to_owned(), "name a file"));
+    }
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::Missing { path: path.to_owned(), way_out: "check the path" },
+        _ => corrupt(error.to_string(), "check its permissions"),
+    })?;
+    if bytes.is_empty() {
+        return Err(corrupt("it is empty".to_owned(), "name a file with text in it"));
+    }
+    String::from_utf8(bytes).or_else(|error| {
+        if lossy {
+            return Ok(String::from_utf8_lossy(error.as_bytes()).into_owned());
+        }
+        let at = error.utf8_error().valid_up_to();
+        Err(corrupt(format!("it is not UTF-8 from byte {at} on"), "--lossy puts U+FFFD there"))
+    })
+}
+
 /// The nearest `folder/name` at or above the current folder; where there is none, the relative path itself.
 fn from_repository(folder: &Path, name: &str) -> PathBuf {
     let wanted = folder.join(name);

@@ -21,6 +21,8 @@ pub static VARIANTS: &[Variant] = &[
     tokenize::WORDPIECE_SLICES,
     tokenize::HF_WORDPIECE,
     tokenize::TIKTOKEN_CL100K,
+    tokenize::PIPELINE_OWNED,
+    tokenize::PIPELINE_SLICES,
     prompt::FORMAT,
     prompt::JOIN,
     prompt::TEMPLATE,
