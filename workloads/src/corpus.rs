@@ -97,6 +97,15 @@ impl Corpus {
     }
 }
 
+/// The `i`-th index below `count` of a sequence whose every stretch is spread evenly over all of them: multiples of the
+/// golden ratio, modulo one (the additive recurrence with the lowest discrepancy). So warm-up and measurement both see
+/// prose and poetry in proportion, and so does a run of any other length.
+#[must_use]
+pub fn spread(i: u64, count: u64) -> u64 {
+    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    ((u128::from(i.wrapping_mul(GOLDEN_RATIO)) * u128::from(count)) >> 64) as u64
+}
+
 /// Decompresses one embedded file.
 pub(crate) fn unpack(packed: &[u8]) -> String {
     let mut text = String::new();
@@ -122,6 +131,31 @@ pub fn read_fetched(name: &str) -> Result<String, Error> {
     })
 }
 
+/// Reads a file of the user's. With `lossy`, what is not UTF-8 in it becomes U+FFFD.
+///
+/// # Errors
+/// [`Error::Missing`] if it isn't there, [`Error::Corrupt`] if it is a folder, is empty, can't be read, or is not UTF-8.
+pub fn read_text(path: &Path, lossy: bool) -> Result<String, Error> {
+    let corrupt = |reason: String, way_out| Error::Corrupt { path: path.to_owned(), reason, way_out };
+    if path.is_dir() {
+        return Err(corrupt("it is a folder".to_owned(), "name a file"));
+    }
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::Missing { path: path.to_owned(), way_out: "check the path" },
+        _ => corrupt(error.to_string(), "check its permissions"),
+    })?;
+    if bytes.is_empty() {
+        return Err(corrupt("it is empty".to_owned(), "name a file with text in it"));
+    }
+    String::from_utf8(bytes).or_else(|error| {
+        if lossy {
+            return Ok(String::from_utf8_lossy(error.as_bytes()).into_owned());
+        }
+        let at = error.utf8_error().valid_up_to();
+        Err(corrupt(format!("it is not UTF-8 from byte {at} on"), "--lossy puts U+FFFD there"))
+    })
+}
+
 /// The nearest `folder/name` at or above the current folder; where there is none, the relative path itself.
 fn from_repository(folder: &Path, name: &str) -> PathBuf {
     let wanted = folder.join(name);
@@ -141,6 +175,15 @@ mod tests {
         assert_eq!(corpus.sections()[66].title, "Tang poems 1-250");
         let last = corpus.verses().last().expect("there are verses");
         assert_eq!(last.end + 1, corpus.text().len());
+    }
+
+    #[test]
+    fn spread_reaches_every_index() {
+        let mut seen = [false; 94];
+        for i in 0..400 {
+            seen[spread(i, 94) as usize] = true;
+        }
+        assert!(seen.iter().all(|&seen| seen));
     }
 
     #[test]

@@ -6,7 +6,11 @@
 
 use heapgate_bench::Variant;
 
+pub mod cache;
+pub mod checksum;
 pub mod corpus;
+pub mod perf;
+pub mod prompt;
 pub mod stopwatch;
 pub mod tokenize;
 
@@ -17,6 +21,21 @@ pub static VARIANTS: &[Variant] = &[
     tokenize::WORDPIECE_SLICES,
     tokenize::HF_WORDPIECE,
     tokenize::TIKTOKEN_CL100K,
+    tokenize::PIPELINE_OWNED,
+    tokenize::PIPELINE_SLICES,
+    prompt::FORMAT,
+    prompt::JOIN,
+    prompt::TEMPLATE,
+    cache::lru::SAFE,
+    cache::lru::RAW,
+    cache::slab::HEAP,
+    cache::slab::POOL,
+    cache::slab::HYBRID,
+    cache::intern::HASHMAP,
+    cache::intern::POOL,
+    cache::intern::LASSO,
+    cache::buffer::HEAP,
+    cache::buffer::ARENA,
 ];
 
 /// Every variant of every workload, in the order in which a table shows them.

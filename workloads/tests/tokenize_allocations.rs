@@ -13,7 +13,7 @@ use heapgate_bench::{Params, Variant, Workload};
 use heapgate_workloads::{tokenize, variants};
 
 /// All that need not be fetched.
-const DOCUMENTS: [&str; 4] = ["verse", "book", "corpus", "repeated"];
+const DOCUMENTS: [&str; 5] = ["sentence", "verse", "book", "corpus", "repeated"];
 
 /// The system's allocator, counting calls that allocate: `alloc`, `alloc_zeroed` and `realloc`.
 struct Counting;

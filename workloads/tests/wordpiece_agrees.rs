@@ -6,6 +6,7 @@ use heapgate_workloads::tokenize::arena::Arena;
 use heapgate_workloads::tokenize::documents::{Documents, Kind};
 use heapgate_workloads::tokenize::heap::Heap;
 use heapgate_workloads::tokenize::hf::Hf;
+use heapgate_workloads::tokenize::pipeline;
 use heapgate_workloads::tokenize::slices::Slices;
 use heapgate_workloads::tokenize::{Tokenizer, checksum};
 use proptest::prelude::*;
@@ -23,6 +24,8 @@ struct All {
     heap: Heap,
     arena: Arena,
     slices: Slices,
+    pipeline_owned: pipeline::Owned,
+    pipeline_slices: pipeline::Slices,
 }
 
 impl All {
@@ -32,6 +35,8 @@ impl All {
             heap: Heap::new().expect("embedded vocabulary"),
             arena: Arena::new().expect("embedded vocabulary"),
             slices: Slices::new().expect("embedded vocabulary"),
+            pipeline_owned: pipeline::Owned::new().expect("embedded vocabulary"),
+            pipeline_slices: pipeline::Slices::new().expect("embedded vocabulary"),
         }
     }
 
@@ -50,6 +55,8 @@ impl All {
         check("heap", self.heap.with_ids(text, <[u32]>::to_vec))?;
         check("arena", self.arena.with_ids(text, <[u32]>::to_vec))?;
         check("slices", self.slices.with_ids(text, <[u32]>::to_vec))?;
+        check("pipeline-owned", self.pipeline_owned.with_ids(text, <[u32]>::to_vec))?;
+        check("pipeline-slices", self.pipeline_slices.with_ids(text, <[u32]>::to_vec))?;
         Ok(expected)
     }
 }

@@ -113,6 +113,16 @@ fn check_known(given: &BTreeMap<String, String>, selected: &[&Variant]) -> Resul
     }
 }
 
+/// Whether one of `workloads`, or of those that run where none is named, takes the parameter. Names that there aren't
+/// are told elsewhere.
+pub fn takes(workloads: &[String], param: &str) -> bool {
+    let selected = |v: &Variant| match workloads {
+        [] => v.by_default,
+        named => named.iter().any(|pattern| matches(v, pattern) || !exists(pattern)),
+    };
+    variants().iter().any(|v| selected(v) && v.params.iter().any(|spec| spec.name == param))
+}
+
 /// Whether `pattern` names a workload or a variant.
 pub fn exists(pattern: &str) -> bool {
     variants().iter().any(|v| matches(v, pattern))

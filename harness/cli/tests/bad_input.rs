@@ -184,6 +184,8 @@ fn a_report_to_judge_or_record_goes_with_no_flag_that_says_what_to_run() {
         "tokenize",
         "-a jemalloc",
         "--param document=verse",
+        "--text other.txt",
+        "--text other.txt --lossy",
         "-n 1",
         "--steps 2",
         "--seed 0",
@@ -234,10 +236,72 @@ fn a_value_that_jemalloc_refuses_is_told_in_its_own_words() {
 #[test]
 fn an_unknown_parameter_or_value_is_told_with_those_there_are() {
     let place = Place::new();
-    misused(&place, "run --param text=verse", &["'text'", "document"]);
+    misused(&place, "run --param colour=verse", &["'colour'", "document"]);
     misused(&place, "run --param document=page", &["'page'", "verse, book"]);
     misused(&place, "run --param document", &["document", "NAME=VALUE"]);
 }
+
+#[test]
+fn a_text_that_is_of_no_use_is_told_before_anything_runs() {
+    let place = Place::new();
+    place.write("folder/empty.txt", "");
+    std::fs::write(place.path("latin-1.txt"), b"caf\xe9 au lait").expect("write");
+    let missing = place.path("nowhere.txt");
+    for (flags, words) in [
+        ("--text nowhere.txt", [missing.to_str().expect("it is"), "not found; check the path"]),
+        ("--text folder", ["folder: it is a folder", "name a file"]),
+        ("--text folder/empty.txt", ["empty.txt: it is empty", "name a file with text"]),
+        ("--text latin-1.txt", ["latin-1.txt: it is not UTF-8 from byte 3 on", "--lossy puts U+FFFD there"]),
+        ("--text nowhere.txt --lossy", ["nowhere.txt: not found", "check the path"]),
+        ("--text latin-1.txt --param document=verse", ["--text says what the document is", "--param document=verse"]),
+        ("--lossy", ["--text <FILE>", "required"]),
+    ] {
+        for verb in ["run", "gate", "baseline record"] {
+            misused(&place, &format!("{verb} tokenize/wordpiece-heap -n 1 {flags}"), &words);
+        }
+    }
+    place.write("good.txt", "In the beginning");
+    misused(&place, "run prompt/join -n 1 --text good.txt", &["--text", "none of these workloads takes text"]);
+    misused(&place, "run tokenise --text good.txt", &["'tokenise'", "tokenize/wordpiece-heap"]);
+}
+
+#[test]
+fn a_text_is_tokenized_and_named_in_the_cell_and_a_lossy_one_too() {
+    let place = Place::new();
+    std::fs::write(place.path("latin-1.txt"), b"In the beginning, caf\xe9").expect("write");
+    let run = "run tokenize/wordpiece-heap tokenize/hf-wordpiece -a jemalloc -n 1 --text latin-1.txt --lossy";
+    place.run(run).ends_with(0);
+    let report = place.json(REPORT);
+    assert_eq!(outcomes(&report), ["completed"; 2]);
+    let text = place.path("latin-1.txt");
+    for trial in common::trials(&report) {
+        let params = &trial["cell"]["params"];
+        assert!(params["document"] == "file" && params["lossy"] == "yes", "{params}");
+        assert_eq!(params["text"].as_str(), text.to_str());
+    }
+    let units = |trial: &serde_json::Value| {
+        let phases = trial["phases"].as_array().expect("phases");
+        phases.iter().find(|p| p["kind"] == "measure").expect("one")["units"].clone()
+    };
+    // The replacement character is dropped: in the beginning , caf (two pieces).
+    let all: Vec<_> = common::trials(&report).iter().map(units).collect();
+    assert!(all.len() == 2 && all[0] == all[1] && all[0].as_u64() >= Some(5), "{all:?}");
+}
+
+#[test]
+fn a_file_without_its_document_kind_and_the_kind_without_a_file_are_told() {
+    let place = Place::new();
+    place.write("good.txt", "In the beginning");
+    for (params, word) in [
+        ("--param text=good.txt", "it goes with document=file"),
+        ("--param document=file", "document=file needs a file"),
+        ("--param lossy=yes", "it goes with document=file"),
+    ] {
+        place.run(&format!("run {QUICK_VARIANT} {params}")).ends_with(5).says(&[word, "--text FILE"]);
+    }
+}
+
+const QUICK_VARIANT: &str = "tokenize/wordpiece-heap -a jemalloc -n 1 --steps 1";
 
 /// Runs two variants on a document that can't be had, `what` being wrong with it.
 fn without_corpus(place: &Place, data: Option<&str>, words: &[&str]) {

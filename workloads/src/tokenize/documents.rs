@@ -1,13 +1,20 @@
 //! What the tokenizers are given: kinds of document, and which of them a run takes, in which order.
 
 use std::ops::Range;
+use std::path::Path;
 
 use heapgate_bench::{Error, Params, Steps};
 
-use crate::corpus::{Corpus, read_fetched};
+use crate::corpus::{Corpus, read_fetched, read_text, spread};
 
 /// The parameter that chooses a [`Kind`].
 pub const PARAM: &str = "document";
+
+/// The parameter that names the file of [`Kind::File`].
+pub const TEXT: &str = "text";
+
+/// The parameter that takes a file that is not all UTF-8.
+pub const LOSSY: &str = "lossy";
 
 /// How many characters a document of [`Kind::Repeated`] has.
 pub const REPEATED_CHARS: usize = 65_536;
@@ -20,6 +27,8 @@ const REPEATED: [char; 8] = ['a', '.', ' ', '中', 'É', '\u{301}', '한', '😀
 /// What one step is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Very short: a clause of a verse, or a few of them, of about fifteen tokens.
+    Sentence,
     /// Short: a verse of the Bible or a poem.
     Verse,
     /// Long: a book of the Bible or a group of poems.
@@ -30,14 +39,17 @@ pub enum Kind {
     Repeated,
     /// The documentation of the Linux kernel as one document, which must be fetched.
     LinuxDoc,
+    /// A file of the user's as one document.
+    File,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Verse, Self::Book, Self::Corpus, Self::Repeated, Self::LinuxDoc];
+    const ALL: [Self; 7] =
+        [Self::Sentence, Self::Verse, Self::Book, Self::Corpus, Self::Repeated, Self::LinuxDoc, Self::File];
 
     /// The names of all kinds, as the parameter takes them.
-    pub const NAMES: [&'static str; 5] = {
-        let mut names = [""; 5];
+    pub const NAMES: [&'static str; 7] = {
+        let mut names = [""; 7];
         let mut i = 0;
         while i < names.len() {
             names[i] = Self::ALL[i].name();
@@ -50,11 +62,13 @@ impl Kind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Sentence => "sentence",
             Self::Verse => "verse",
             Self::Book => "book",
             Self::Corpus => "corpus",
             Self::Repeated => "repeated",
             Self::LinuxDoc => "linux-doc",
+            Self::File => "file",
         }
     }
 
@@ -70,14 +84,15 @@ impl Kind {
         })
     }
 
-    /// About half a megabyte of verses; about one megabyte of books, of which a quarter is poetry; otherwise each
+    /// 100,000 sentences and 10,000 verses, as E9 and E13 have it; about one megabyte of books, of which a quarter is poetry; otherwise each
     /// document once. A document of many megabytes is not warmed up with: that would double a run for little.
     fn steps(self) -> Steps {
         let steps = |warmup, measure| Steps { warmup, measure, ..Steps::default() };
         match self {
-            Self::Verse => steps(1_000, 4_000),
+            Self::Sentence => steps(5_000, 100_000),
+            Self::Verse => steps(1_000, 10_000),
             Self::Book => steps(4, 16),
-            Self::Corpus | Self::LinuxDoc => steps(0, 1),
+            Self::Corpus | Self::LinuxDoc | Self::File => steps(0, 1),
             Self::Repeated => steps(2, REPEATED.len() as u64),
         }
     }
@@ -93,12 +108,43 @@ pub struct Documents {
 }
 
 impl Documents {
+    /// Loads the documents that `params` ask for.
+    ///
+    /// # Errors
+    /// As [`Self::load`] and [`read_text`]; [`Error::Param`] for a file that is named and not asked for.
+    pub fn from_params(params: &Params) -> Result<Self, Error> {
+        let kind = Kind::from_params(params)?;
+        let (path, lossy) = (params.get(TEXT), !params.get(LOSSY).is_empty());
+        let stray = |name: &str| {
+            let reason = "it goes with document=file; --text FILE says all that is needed".to_owned();
+            Err(Error::Param { name: name.to_owned(), reason })
+        };
+        match kind {
+            Kind::File if !path.is_empty() => {
+                let (text, spans) = whole(read_text(Path::new(path), lossy)?);
+                Ok(Self { text, spans, kind, taken: 0 })
+            }
+            _ if !path.is_empty() => stray(TEXT),
+            _ if lossy => stray(LOSSY),
+            _ => Self::load(kind),
+        }
+    }
+
     /// Loads the documents of `kind`.
     ///
     /// # Errors
-    /// As [`read_fetched`], for [`Kind::LinuxDoc`].
+    /// As [`read_fetched`], for [`Kind::LinuxDoc`]; [`Error::Param`] for [`Kind::File`], which needs a name.
     pub fn load(kind: Kind) -> Result<Self, Error> {
         let (text, spans) = match kind {
+            Kind::Sentence => {
+                let corpus = Corpus::load();
+                let spans = corpus.verses().iter().flat_map(|verse| sentences(corpus.text(), verse.clone())).collect();
+                (corpus.into_text(), spans)
+            }
+            Kind::File => {
+                let reason = "document=file needs a file; --text FILE names one".to_owned();
+                return Err(Error::Param { name: TEXT.to_owned(), reason });
+            }
             Kind::Verse => {
                 let corpus = Corpus::load();
                 let spans = corpus.verses().to_vec();
@@ -131,20 +177,36 @@ impl Documents {
     pub fn take(&mut self) -> &str {
         let count = self.spans.len() as u64;
         let index = match self.kind {
-            Kind::Verse | Kind::Book => spread(self.taken, count),
-            Kind::Corpus | Kind::Repeated | Kind::LinuxDoc => self.taken % count,
+            Kind::Sentence | Kind::Verse | Kind::Book => spread(self.taken, count),
+            Kind::Corpus | Kind::Repeated | Kind::LinuxDoc | Kind::File => self.taken % count,
         };
         self.taken += 1;
         &self.text[self.spans[index as usize].clone()]
     }
 }
 
-/// The `i`-th index below `count` of a sequence whose every stretch is spread evenly over all of them: multiples of the
-/// golden ratio, modulo one (the additive recurrence with the lowest discrepancy). So warm-up and measurement both see
-/// prose and poetry in proportion, and so does a run of any other length.
-fn spread(i: u64, count: u64) -> u64 {
-    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
-    ((u128::from(i.wrapping_mul(GOLDEN_RATIO)) * u128::from(count)) >> 64) as u64
+/// Cuts a verse after the punctuation that ends a clause, once there are words enough: a word and its part of the
+/// punctuation are about 1.2 tokens.
+fn sentences(text: &str, verse: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    const LEAST_WORDS: usize = 9;
+    let (mut at, end) = (verse.start, verse.end);
+    std::iter::from_fn(move || {
+        let start = at;
+        let mut words = 0;
+        let mut cut = end;
+        for (offset, c) in text[start..end].char_indices() {
+            // Ideographs are words, and have no spaces between them.
+            words += usize::from(c == ' ' || super::basic::is_ideograph(c));
+            if words >= LEAST_WORDS && matches!(c, ',' | ';' | ':' | '.' | '?' | '!' | '，' | '。' | '？' | '！' | '；')
+            {
+                cut = start + offset + c.len_utf8();
+                break;
+            }
+        }
+        at = cut;
+        // What is left may be the space alone that stood after the punctuation.
+        (!text[start..cut].trim().is_empty()).then_some(start..cut)
+    })
 }
 
 fn whole(text: String) -> (String, Vec<Range<usize>>) {
@@ -166,6 +228,7 @@ fn repeated() -> (String, Vec<Range<usize>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenize::Tokenizer;
 
     #[test]
     fn books_measured_are_about_a_megabyte_with_poetry() {
@@ -182,12 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn spread_reaches_every_index() {
-        let mut seen = [false; 94];
-        for i in 0..400 {
-            seen[spread(i, 94) as usize] = true;
-        }
-        assert!(seen.iter().all(|&seen| seen));
+    fn sentences_are_all_of_the_text_in_parts_of_about_fifteen_tokens() {
+        let documents = Documents::load(Kind::Sentence).expect("embedded");
+        let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count();
+        let corpus = Corpus::load();
+        assert_eq!(documents.iter().map(letters).sum::<usize>(), letters(corpus.text()));
+        let mut slices = crate::tokenize::slices::Slices::new().expect("embedded");
+        let tokens: usize = documents.iter().map(|text| slices.with_ids(text, <[u32]>::len)).sum();
+        let mean = tokens as f64 / documents.iter().count() as f64;
+        assert!((13.0..17.0).contains(&mean), "{mean} tokens in the mean");
     }
 
     #[test]

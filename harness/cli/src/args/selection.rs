@@ -1,5 +1,6 @@
 //! Flags that say what is run and how: shared by `run`, `gate` and `baseline record`.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use heapgate_bench::{AllocatorSpec, Injection};
 use heapgate_core::config::Config;
 use heapgate_core::supervisor::{self, Confinement, Settings};
 use heapgate_segment::layout::{DEFAULT_SLOTS, Level, MAX_SAMPLE_PERIOD, MAX_SLOTS};
+use heapgate_workloads::corpus;
+use heapgate_workloads::tokenize::documents;
 
 use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
@@ -29,6 +32,12 @@ pub struct Selection {
     /// Parameter of the workload, as in document=verse; `heapgate list workloads` shows them
     #[arg(short, long = "param", value_name = "NAME=VALUE")]
     params: Vec<String>,
+    /// Give the workloads that take text this file as their document, in place of their own; UTF-8
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// With --text, put U+FFFD in the place of what is not UTF-8
+    #[arg(long, requires = "text")]
+    lossy: bool,
     /// Repetitions of each cell, each in a fresh process [default: 5]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     reps: Option<u32>,
@@ -93,10 +102,11 @@ impl Selection {
         confinement.check().map_err(Failure::usage)?;
         let program = std::env::current_exe()?;
         matrix::check_settings(&program, &allocators)?;
+        let params = [self.params.as_slice(), &self.text_params()?].concat();
         let matrix = Matrix {
             workloads: &self.workloads,
             allocators: &allocators,
-            params: &self.params,
+            params: &params,
             steps: self.steps,
             inject: self.inject,
             reps: self.reps.or(config.reps).unwrap_or(DEFAULT_REPS),
@@ -117,6 +127,32 @@ impl Selection {
         })
     }
 }
+
+impl Selection {
+    /// The parameters that `--text` and `--lossy` stand for. The file is read here, so that one that is of no use is
+    /// told before anything runs.
+    fn text_params(&self) -> Result<Vec<String>, Failure> {
+        let Some(path) = &self.text else { return Ok(Vec::new()) };
+        if let Some(param) = self.params.iter().find(|p| TEXT_PARAMS.iter().any(|name| p.starts_with(name))) {
+            return Err(Failure::usage(format!("--text says what the document is; leave out --param {param}")));
+        }
+        if !matrix::takes(&self.workloads, documents::TEXT) {
+            return Err(Failure::usage("--text: none of these workloads takes text; all of tokenize do"));
+        }
+        let refuse = |reason: &dyn Display| Failure::usage(format!("--text {reason}"));
+        let path = std::path::absolute(path).map_err(|error| refuse(&format!("{}: {error}", path.display())))?;
+        corpus::read_text(&path, self.lossy).map_err(|error| refuse(&error))?;
+        let Some(name) = path.to_str() else {
+            return Err(refuse(&format!("{}: the path itself is not UTF-8; rename the file", path.display())));
+        };
+        let mut params = vec![format!("{}=file", documents::PARAM), format!("{}={name}", documents::TEXT)];
+        params.extend(self.lossy.then(|| format!("{}=yes", documents::LOSSY)));
+        Ok(params)
+    }
+}
+
+/// What `--text` sets.
+const TEXT_PARAMS: [&str; 3] = ["document=", "text=", "lossy="];
 
 /// Limits for a workload that isn't there would never be looked at: a typing mistake that lets a regression pass.
 fn check_names(config: &Config) -> Result<(), Failure> {

@@ -5,8 +5,19 @@ pub mod runner;
 
 use heapgate_core::experiment::{Body, Experiment};
 
+mod strings;
+mod tokenizers;
+
 /// Every experiment, by number.
 pub static ALL: &[&Experiment] = &[
+    &strings::LATE_READERS,
+    &strings::SLABS,
+    &tokenizers::PIPELINE,
+    &tokenizers::ARENA,
+    &tokenizers::BUFFERS,
+    &strings::INTERNING,
+    &tokenizers::BERT,
+    &strings::PROMPTS,
     &not_yet(21, "Trace line of a running process"),
     &not_yet(22, "Settings of the allocator changed while it runs"),
     &not_yet(23, "Online A/B of reclaim settings"),
