@@ -7,6 +7,7 @@
 use heapgate_bench::Variant;
 
 pub mod corpus;
+pub mod perf;
 pub mod stopwatch;
 pub mod tokenize;
 

@@ -48,6 +48,7 @@ impl Trial {
             phases.run(PhaseKind::Prefill, || self.steps(steps.prefill, region, || workload.prefill()));
         }
         let mut figures = Figures::new(self.variant.figures);
+        workload.measure_begins();
         let work = phases.run_with_figures(
             PhaseKind::Measure,
             &mut workload,

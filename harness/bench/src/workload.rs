@@ -40,6 +40,10 @@ pub trait Workload {
         Work::default()
     }
 
+    /// Called once, right before the measured steps: where what [`Self::figures`] is about starts from 0. What is
+    /// allocated here is not counted as the phase's.
+    fn measure_begins(&mut self) {}
+
     /// Records the workload's own figures of the measured phase, once it has ended. What is allocated here is not
     /// counted as the phase's.
     fn figures(&mut self, figures: &mut Figures) {
