@@ -7,8 +7,12 @@
 use heapgate_bench::Variant;
 
 pub mod corpus;
+pub mod jemalloc;
+pub mod owned;
 pub mod perf;
+pub mod residency;
 pub mod stopwatch;
+pub mod threads;
 pub mod tokenize;
 
 /// Every variant of every workload.
@@ -18,6 +22,10 @@ pub static VARIANTS: &[Variant] = &[
     tokenize::WORDPIECE_SLICES,
     tokenize::HF_WORDPIECE,
     tokenize::TIKTOKEN_CL100K,
+    residency::STREAM,
+    threads::CHUNKS,
+    threads::ARENA_SHARED,
+    threads::ARENA_LOCAL,
 ];
 
 /// Every variant of every workload, in the order in which a table shows them.
