@@ -2,7 +2,8 @@
 //!
 //! jemalloc profiles every mutex it has (`stats.mutexes.*`, `stats.arenas.<i>.mutexes.*` and
 //! `stats.arenas.<i>.bins.<j>.mutex.*` in its manual). It spins first; a wait is counted, and timed, only if a thread
-//! had to block.
+//! had to block. Its clock for that is the kernel's coarse one: times are multiples of a tick of 1 to 10 ms, and most
+//! waits count as 0. How often there was one is exact.
 
 #![allow(unsafe_code, reason = "jemalloc's controls are typed by name only")]
 
@@ -44,9 +45,9 @@ pub struct Waits {
     pub spins: u64,
     /// Times a thread blocked for it.
     pub waits: u64,
-    /// Time blocked in all, ns.
+    /// Time blocked in all, ns, in ticks of the coarse clock.
     pub total_ns: u64,
-    /// Longest time blocked, ns.
+    /// Longest time blocked, ns, in ticks of the coarse clock.
     pub max_ns: u64,
 }
 

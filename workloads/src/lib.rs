@@ -8,8 +8,10 @@ use heapgate_bench::Variant;
 
 pub mod corpus;
 pub mod jemalloc;
+pub mod mixed;
 pub mod owned;
 pub mod perf;
+pub mod random;
 pub mod residency;
 pub mod stopwatch;
 pub mod threads;
@@ -26,6 +28,7 @@ pub static VARIANTS: &[Variant] = &[
     threads::CHUNKS,
     threads::ARENA_SHARED,
     threads::ARENA_LOCAL,
+    mixed::SIDE_BY_SIDE,
 ];
 
 /// Every variant of every workload, in the order in which a table shows them.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use heapgate_bench::{Error, Params, Variant, Work, Workload};
-use heapgate_workloads::{residency, threads};
+use heapgate_workloads::{mixed, residency, threads};
 
 fn set_up(variant: &Variant, given: &[(&str, &str)]) -> Result<Box<dyn Workload>, Error> {
     let given: BTreeMap<String, String> = given.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
@@ -34,13 +34,15 @@ fn absurd_parameters_are_refused_with_the_value() {
         refused(variant, "threads", &["0", "65", "-1", "4294967300", "many"]);
     }
     refused(&threads::ARENA_LOCAL, "placement", &["moon"]);
+    refused(&mixed::SIDE_BY_SIDE, "part", &["neither"]);
+    refused(&mixed::SIDE_BY_SIDE, "mib", &["0", "7", "4097", "-8", "64MiB"]);
 }
 
 #[test]
 fn duration_says_how_many_steps_there_are_and_not_when_they_end() {
     for (duration, steps) in [("1", 50), ("20", 1_000), ("3600", 180_000)] {
         let workload = set_up(&residency::STREAM, &[("duration", duration)]).expect("a duration");
-        assert_eq!((workload.steps().warmup, workload.steps().measure), (50, steps));
+        assert_eq!((workload.steps().warmup, workload.steps().measure), (100, steps));
     }
 }
 
@@ -83,4 +85,14 @@ fn threads_bound_to_nodes_give_the_same_answers() {
     }
     let works = |placement| first_steps(&threads::ARENA_LOCAL, &[("placement", placement)], 2);
     assert_eq!(works("node"), works("any"));
+}
+
+#[test]
+fn mixed_reads_the_same_in_every_run() {
+    for part in ["arena", "malloc", "both"] {
+        let works = || first_steps(&mixed::SIDE_BY_SIDE, &[("part", part), ("mib", "8")], 3);
+        let first = works();
+        assert_eq!(works(), first, "{part}");
+        assert!(first[0].units > 0 && first[0] != first[1] && first[1] != first[2], "{part}: {first:?}");
+    }
 }

@@ -12,6 +12,7 @@ use super::window::Window;
 use super::{DURATION, MAX_DURATION_S};
 use crate::corpus::Corpus;
 use crate::owned::summary;
+use crate::random::Random;
 use crate::tokenize::pieces::Pieces;
 
 /// Steps a second.
@@ -60,7 +61,7 @@ pub fn setup(params: &Params) -> Result<Box<dyn Workload>, Error> {
         cache: Cache::new(CACHE_BYTES),
         window: Window::new(WINDOW_WORDS),
         schedule: Schedule::new(Duration::from_secs(1) / RATE as u32),
-        random: Random(0),
+        random: Random::new(0),
         measured_steps: RATE * duration_s,
         taken: 0,
         tree_tokens: 0,
@@ -76,7 +77,7 @@ impl Stream {
     /// Asks the cache for one text, of which some are asked for far more often than others.
     fn look_up(&mut self) -> Work {
         let verses = self.corpus.verses();
-        let key = self.random.popular(verses.len() as u64);
+        let key = popular(&mut self.random, verses.len() as u64);
         let text = &self.corpus.text()[verses[key as usize].clone()];
         let (words, missed) = self.cache.get(&self.pieces, key as u32, text);
         let (tokens, checksum) = summary(words);
@@ -118,7 +119,7 @@ impl Stream {
 
 impl Workload for Stream {
     fn steps(&self) -> Steps {
-        Steps { warmup: CYCLE, measure: self.measured_steps, ..Steps::default() }
+        Steps { warmup: 2 * CYCLE, measure: self.measured_steps, ..Steps::default() }
     }
 
     fn step(&mut self) -> Work {
@@ -169,27 +170,13 @@ fn add(sum: &mut Work, work: Work) {
     sum.checksum = sum.checksum.rotate_left(1) ^ work.checksum;
 }
 
-/// Numbers that look random and are the same in every run: SplitMix64 (Steele, Lea and Flood, "Fast Splittable
-/// Pseudorandom Number Generators", 2014).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `count`; half of the time one of an eighth of them. The eighth is spread over all of them by a
-    /// factor that has nothing in common with `count`, since neighbours in the corpus are alike in length.
-    fn popular(&mut self, count: u64) -> u64 {
-        const SPREAD: u64 = 0x1_0001;
-        let uniform = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
-        let rank = (uniform * uniform * uniform * count as f64) as u64;
-        rank.min(count - 1) * SPREAD % count
-    }
+/// A number below `count`; half of the time one of an eighth of them. The eighth is spread over all of them by a factor
+/// that has nothing in common with `count`, since neighbours in the corpus are alike in length.
+fn popular(random: &mut Random, count: u64) -> u64 {
+    const SPREAD: u64 = 0x1_0001;
+    let uniform = random.next_share();
+    let rank = (uniform * uniform * uniform * count as f64) as u64;
+    rank.min(count - 1) * SPREAD % count
 }
 
 #[cfg(test)]
@@ -198,10 +185,10 @@ mod tests {
 
     #[test]
     fn half_of_the_lookups_are_for_an_eighth_of_the_texts() {
-        let mut random = Random(1);
+        let mut random = Random::new(1);
         let mut counts = vec![0u32; 8_000];
         for _ in 0..100_000 {
-            counts[random.popular(8_000) as usize] += 1;
+            counts[popular(&mut random, 8_000) as usize] += 1;
         }
         counts.sort_unstable_by(|a, b| b.cmp(a));
         let top: u32 = counts[..1_000].iter().sum();

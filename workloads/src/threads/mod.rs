@@ -1,8 +1,8 @@
 //! Threads that tokenize chunks of text side by side, and what they wait for.
 //!
-//! [`pool`] has the threads and [`text`] the chunks; [`heap`] gives each result to another thread to free; [`arena`]
-//! keeps results in one arena behind a lock ([`shared`]) or in one per thread; [`numa`] and [`scheduler`] ask the
-//! kernel. Only the constants here are meant for the registry; the rest is public for tests.
+//! [`pool`] has the threads, [`queue`] hands them work, [`text`] has the chunks; [`heap`] gives each result to another
+//! thread to free; [`arena`] keeps results in one arena behind a lock ([`shared`]) or in one per thread; [`numa`] and
+//! [`scheduler`] ask the kernel. Only the constants here are meant for the registry; the rest is public for tests.
 
 use heapgate_bench::{Error, FigureSpec, ParamSpec, Params, Variant};
 
@@ -10,6 +10,7 @@ pub mod arena;
 pub mod heap;
 pub mod numa;
 pub mod pool;
+pub mod queue;
 pub mod scheduler;
 pub mod shared;
 pub mod text;
@@ -65,7 +66,10 @@ const MAX_THREADS: usize = 64;
 
 const CHUNKS_FIGURES: &[FigureSpec] = &[
     FigureSpec { name: "bin_lock_waits", help: "Times a thread blocked for the lock of a bin (jemalloc)." },
-    FigureSpec { name: "bin_lock_wait_total_ns", help: "Time blocked for locks of bins, all threads." },
+    FigureSpec {
+        name: "bin_lock_wait_total_ns",
+        help: "Time blocked for locks of bins, all threads; jemalloc's clock ticks every few ms.",
+    },
     FigureSpec { name: "bin_lock_wait_max_ns", help: "Longest time blocked for the lock of a bin." },
     FigureSpec { name: "page_lock_waits", help: "Times a thread blocked for a lock around runs of pages (jemalloc)." },
     FigureSpec { name: "page_lock_wait_total_ns", help: "Time blocked for locks around runs of pages, all threads." },

@@ -1,22 +1,28 @@
-//! Threads that are started once and handed work through channels.
-//!
-//! The channels are bounded and never full, so that sending allocates nothing and waits for nobody.
+//! Threads that are started once and handed work through queues.
 
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::abort;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use heapgate_bench::Error;
 
+use super::queue::Queue;
+
 /// Threads that take jobs `J` and give answers `A`.
 #[derive(Debug)]
 pub struct Pool<J, A> {
-    inboxes: Vec<SyncSender<Option<J>>>,
-    answers: Receiver<A>,
+    queues: Arc<Queues<J, A>>,
     threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Queues<J, A> {
+    /// One for each thread. No job is the last.
+    inboxes: Vec<Queue<Option<J>>>,
+    answers: Queue<A>,
+    ready: Queue<Result<(), String>>,
 }
 
 /// What a thread of the pool works with.
@@ -24,10 +30,7 @@ pub struct Pool<J, A> {
 pub struct Seat<J, A> {
     /// Which of them it is.
     pub index: usize,
-    inbox: Receiver<Option<J>>,
-    next: SyncSender<Option<J>>,
-    answers: SyncSender<A>,
-    ready: SyncSender<Result<(), String>>,
+    queues: Arc<Queues<J, A>>,
 }
 
 impl<J: Send + 'static, A: Send + 'static> Pool<J, A> {
@@ -42,13 +45,15 @@ impl<J: Send + 'static, A: Send + 'static> Pool<J, A> {
         body: impl Fn(Seat<J, A>) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let body = Arc::new(body);
-        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| sync_channel(outstanding)).unzip();
-        let (answered, answers) = sync_channel(outstanding);
-        let (ready, readies) = sync_channel(count);
-        let mut pool = Self { inboxes, answers, threads: Vec::with_capacity(count) };
-        for (index, inbox) in receivers.into_iter().enumerate() {
-            let next = pool.inboxes[(index + 1) % count].clone();
-            let seat = Seat { index, inbox, next, answers: answered.clone(), ready: ready.clone() };
+        let queues = Arc::new(Queues {
+            // And room for the word that there are no more.
+            inboxes: (0..count).map(|_| Queue::new(outstanding + 1)).collect(),
+            answers: Queue::new(outstanding),
+            ready: Queue::new(count),
+        });
+        let mut pool = Self { queues, threads: Vec::with_capacity(count) };
+        for index in 0..count {
+            let seat = Seat { index, queues: Arc::clone(&pool.queues) };
             let body = Arc::clone(&body);
             let run = move || {
                 // Nobody else would answer for what this thread was given: the process ends rather than wait for it.
@@ -61,7 +66,7 @@ impl<J: Send + 'static, A: Send + 'static> Pool<J, A> {
             pool.threads.push(thread.map_err(|error| Error::Library(format!("no thread {index}: {error}")))?);
         }
         for _ in 0..count {
-            readies.recv().expect("every thread says one or the other").map_err(Error::Library)?;
+            pool.queues.ready.pop().map_err(Error::Library)?;
         }
         Ok(pool)
     }
@@ -74,20 +79,19 @@ impl<J: Send + 'static, A: Send + 'static> Pool<J, A> {
 
     /// Gives `job` to thread `index`.
     pub fn send(&self, index: usize, job: J) {
-        self.inboxes[index].send(Some(job)).expect("threads outlive the pool");
+        self.queues.inboxes[index].push(Some(job));
     }
 
     /// The next `count` answers, in the order in which they come.
     pub fn answers(&self, count: usize) -> impl Iterator<Item = A> {
-        (0..count).map(|_| self.answers.recv().expect("threads outlive the pool"))
+        (0..count).map(|_| self.queues.answers.pop())
     }
 }
 
 impl<J, A> Drop for Pool<J, A> {
     fn drop(&mut self) {
-        for inbox in &self.inboxes {
-            // A thread that could not be started takes nothing.
-            let _ = inbox.send(None);
+        for inbox in &self.queues.inboxes {
+            inbox.push(None);
         }
         for thread in self.threads.drain(..) {
             thread.join().expect("a thread that panics ends the process");
@@ -98,23 +102,23 @@ impl<J, A> Drop for Pool<J, A> {
 impl<J, A> Seat<J, A> {
     /// Says that this thread is ready, and takes jobs until the pool is dropped.
     pub fn jobs(&self) -> impl Iterator<Item = J> {
-        self.ready.send(Ok(())).expect("the pool waits for this");
-        iter::from_fn(|| self.inbox.recv().ok().flatten())
-    }
-
-    /// Says, in the place of [`Self::jobs`], that this thread can't work, and why.
-    pub fn refuse(&self, reason: String) {
-        self.ready.send(Err(reason)).expect("the pool waits for this");
+        self.queues.ready.push(Ok(()));
+        iter::from_fn(|| self.queues.inboxes[self.index].pop())
     }
 
     /// Gives `job` to the next thread, round and round.
     pub fn pass_on(&self, job: J) {
-        self.next.send(Some(job)).expect("threads end after the last answer");
+        self.queues.inboxes[(self.index + 1) % self.queues.inboxes.len()].push(Some(job));
     }
 
     /// Gives an answer.
     pub fn answer(&self, answer: A) {
-        self.answers.send(answer).expect("the pool outlives its threads");
+        self.queues.answers.push(answer);
+    }
+
+    /// Says, in the place of [`Self::jobs`], that this thread can't work, and why.
+    pub fn refuse(&self, reason: String) {
+        self.queues.ready.push(Err(reason));
     }
 }
 

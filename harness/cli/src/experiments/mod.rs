@@ -1,9 +1,15 @@
 //! The experiments, a file for each group. To add one, define it in a file here and name it in [`ALL`].
 
+mod load;
+
 use heapgate_core::experiment::{Body, Experiment};
 
 /// Every experiment, by number.
 pub static ALL: &[&Experiment] = &[
+    &load::E1,
+    &load::E5,
+    &load::E16,
+    &load::E17,
     &not_yet(21, "Trace line of a running process"),
     &not_yet(22, "Settings of the allocator changed while it runs"),
     &not_yet(23, "Online A/B of reclaim settings"),
