@@ -9,9 +9,15 @@ use heapgate_bench::Variant;
 pub mod cache;
 pub mod checksum;
 pub mod corpus;
+pub mod jemalloc;
+pub mod mixed;
+pub mod owned;
 pub mod perf;
 pub mod prompt;
+pub mod random;
+pub mod residency;
 pub mod stopwatch;
+pub mod threads;
 pub mod tokenize;
 
 /// Every variant of every workload.
@@ -36,6 +42,11 @@ pub static VARIANTS: &[Variant] = &[
     cache::intern::LASSO,
     cache::buffer::HEAP,
     cache::buffer::ARENA,
+    residency::STREAM,
+    threads::CHUNKS,
+    threads::ARENA_SHARED,
+    threads::ARENA_LOCAL,
+    mixed::SIDE_BY_SIDE,
 ];
 
 /// Every variant of every workload, in the order in which a table shows them.

@@ -10,6 +10,7 @@ use heapgate_core::config::Config;
 use heapgate_core::supervisor::{self, Confinement, Settings};
 use heapgate_segment::layout::{DEFAULT_SLOTS, Level, MAX_SAMPLE_PERIOD, MAX_SLOTS};
 use heapgate_workloads::corpus;
+use heapgate_workloads::residency::MAX_DURATION_S;
 use heapgate_workloads::tokenize::documents;
 
 use crate::fail::Failure;
@@ -38,6 +39,9 @@ pub struct Selection {
     /// With --text, put U+FFFD in the place of what is not UTF-8
     #[arg(long, requires = "text")]
     lossy: bool,
+    /// How long workloads that run on a schedule go on measuring, s: short for --param duration=SECONDS
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_DURATION_S))]
+    duration: Option<u64>,
     /// Repetitions of each cell, each in a fresh process [default: 5]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     reps: Option<u32>,
@@ -57,7 +61,7 @@ pub struct Selection {
     /// Threads that can have counters of their own
     #[arg(long, default_value_t = DEFAULT_SLOTS, value_name = "N", value_parser = slots)]
     slots: usize,
-    /// Longest time of one trial, s [default: 120]
+    /// Longest time of one trial, s [default: 120, and as much more than a --duration]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
     /// Address space of one trial, bytes (KiB, MiB, GiB understood); what needs more is out of memory
@@ -102,7 +106,7 @@ impl Selection {
         confinement.check().map_err(Failure::usage)?;
         let program = std::env::current_exe()?;
         matrix::check_settings(&program, &allocators)?;
-        let params = [self.params.as_slice(), &self.text_params()?].concat();
+        let params = self.all_params()?;
         let matrix = Matrix {
             workloads: &self.workloads,
             allocators: &allocators,
@@ -112,7 +116,10 @@ impl Selection {
             reps: self.reps.or(config.reps).unwrap_or(DEFAULT_REPS),
             seed: self.seed,
         };
-        let timeout = self.timeout.or(config.timeout_s).map_or(supervisor::DEFAULT_TIMEOUT, Duration::from_secs);
+        let timeout = match self.timeout {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => timeout(config.timeout_s, &params),
+        };
         Ok(Session {
             plan: matrix.plan()?,
             settings: Settings {
@@ -149,10 +156,34 @@ impl Selection {
         params.extend(self.lossy.then(|| format!("{}=yes", documents::LOSSY)));
         Ok(params)
     }
+
+    /// The parameters with those that flags of their own stand for.
+    fn all_params(&self) -> Result<Vec<String>, Failure> {
+        let mut params = self.params.clone();
+        params.extend(self.text_params()?);
+        if let Some(seconds) = self.duration {
+            if params.iter().any(|param| param.starts_with(DURATION)) {
+                return Err(Failure::usage("--duration is short for --param duration=SECONDS: give one of them"));
+            }
+            params.push(format!("{DURATION}{seconds}"));
+        }
+        Ok(params)
+    }
 }
 
 /// What `--text` sets.
 const TEXT_PARAMS: [&str; 3] = ["document=", "text=", "lossy="];
+/// A parameter that says how long a trial goes on measuring, up to its value.
+const DURATION: &str = "duration=";
+
+/// What a trial may take where the command line doesn't say: as usual, or as much more than its duration.
+fn timeout(configured_s: Option<u64>, params: &[String]) -> Duration {
+    let usual = configured_s.map_or(supervisor::DEFAULT_TIMEOUT, Duration::from_secs);
+    let durations = params.iter().filter_map(|param| param.strip_prefix(DURATION)?.parse().ok());
+    durations
+        .max()
+        .map_or(usual, |longest| usual.max(Duration::from_secs(longest).saturating_add(supervisor::DEFAULT_TIMEOUT)))
+}
 
 /// Limits for a workload that isn't there would never be looked at: a typing mistake that lets a regression pass.
 fn check_names(config: &Config) -> Result<(), Failure> {
@@ -178,4 +209,22 @@ fn bytes(text: &str) -> Result<u64, String> {
     let value =
         heapgate_core::config::parse_hard(text, heapgate_core::metric::Unit::Bytes).map_err(|e| e.to_string())?;
     if value >= 1.0 { Ok(value as u64) } else { Err("at least one byte".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_leaves_the_usual_time_for_the_rest_of_the_trial() {
+        let seconds = |configured, params: &[&str]| {
+            let params: Vec<String> = params.iter().map(|&param| param.to_owned()).collect();
+            timeout(configured, &params).as_secs()
+        };
+        assert_eq!(seconds(None, &[]), 120);
+        assert_eq!(seconds(Some(30), &["document=verse"]), 30);
+        assert_eq!(seconds(None, &["duration=3600"]), 3_720);
+        assert_eq!(seconds(Some(9_000), &["duration=3600"]), 9_000);
+        assert_eq!(seconds(None, &["duration=18446744073709551615"]), u64::MAX);
+    }
 }

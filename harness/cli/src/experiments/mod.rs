@@ -1,15 +1,17 @@
 //! The experiments, a file for each group. To add one, define it in a file here and name it in [`ALL`]. `runner` runs them.
 
 mod costs;
+mod load;
 pub mod runner;
-
-use heapgate_core::experiment::{Body, Experiment};
-
 mod strings;
 mod tokenizers;
 
+use heapgate_core::experiment::{Body, Experiment};
+
 /// Every experiment, by number.
 pub static ALL: &[&Experiment] = &[
+    &load::E1,
+    &load::E5,
     &strings::LATE_READERS,
     &strings::SLABS,
     &tokenizers::PIPELINE,
@@ -18,6 +20,8 @@ pub static ALL: &[&Experiment] = &[
     &strings::INTERNING,
     &tokenizers::BERT,
     &strings::PROMPTS,
+    &load::E16,
+    &load::E17,
     &not_yet(21, "Trace line of a running process"),
     &not_yet(22, "Settings of the allocator changed while it runs"),
     &not_yet(23, "Online A/B of reclaim settings"),

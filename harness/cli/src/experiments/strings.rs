@@ -64,11 +64,7 @@ pub const SLABS: Experiment = Experiment {
             all. The time of a get is read once for all gets of a tick. The source doesn't say what it calls pressure: \
             here it is allocations and page faults.",
     body: Body::Compare {
-        arms: &[
-            arm("heap", "cache/slab-heap"),
-            arm("pool", "cache/slab-pool"),
-            arm("hybrid", "cache/slab-hybrid"),
-        ],
+        arms: &[arm("heap", "cache/slab-heap"), arm("pool", "cache/slab-pool"), arm("hybrid", "cache/slab-hybrid")],
         rows: &[
             get("pool", Claim::FromTo(128.0, 42.0)),
             get("hybrid", Claim::FromTo(128.0, 18.0)),
@@ -146,11 +142,7 @@ pub const PROMPTS: Experiment = Experiment {
             strings are counted as allocations per prompt, growth of a string being one each, and with the prompt \
             itself; bytes are those asked for.",
     body: Body::Compare {
-        arms: &[
-            arm("format", "prompt/format"),
-            arm("join", "prompt/join"),
-            arm("template", "prompt/template"),
-        ],
+        arms: &[arm("format", "prompt/format"), arm("join", "prompt/join"), arm("template", "prompt/template")],
         rows: &[
             prompt_time("join", Claim::FromTo(842e3, 615e3)),
             prompt_time("template", Claim::FromTo(842e3, 498e3)),

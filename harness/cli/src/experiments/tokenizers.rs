@@ -64,13 +64,7 @@ pub const ARENA: Experiment = Experiment {
         ],
         rows: &[
             row("time in the allocator", Unit::Nanos, TOTAL_STALL, HEAP_ARENA, Claim::FromTo(184e6, 12e6)),
-            row(
-                "peak RSS",
-                Unit::Bytes,
-                Read::Metric(MetricId::PeakRss),
-                HEAP_ARENA,
-                Claim::FromTo(216e6, 47e6),
-            ),
+            row("peak RSS", Unit::Bytes, Read::Metric(MetricId::PeakRss), HEAP_ARENA, Claim::FromTo(216e6, 47e6)),
             row("objects allocated", Unit::Count, TOTAL_ALLOCATIONS, HEAP_ARENA, Claim::FromTo(1.5e6, 0.0)),
             Row {
                 what: "peak live objects",
