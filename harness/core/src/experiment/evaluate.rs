@@ -344,6 +344,8 @@ mod tests {
         assert_eq!(held(lower, &[20.0, 20.0], &[0.0, 0.0]), Holds::Yes);
         assert_eq!(held(lower, &[20.0, 20.0], &[20.0, 20.0]), Holds::No, "unchanged is not lower");
         assert_eq!(held(Claim::FromTo(0.0, 0.92), &[0.0, 0.0], &[0.9, 0.9]), Holds::Yes, "from nothing");
+        assert_eq!(held(Claim::FromTo(0.0, 0.0), &[0.0, 0.0], &[0.0, 0.0]), Holds::Yes, "nothing, as claimed");
+        assert_eq!(held(Claim::FromTo(0.0, 0.0), &[0.0, 0.0], &[0.1, 0.1]), Holds::No);
         assert_eq!(held(lower, &[], &[]), Holds::NotMeasured);
     }
 

@@ -105,10 +105,11 @@ pub enum Claim {
 }
 
 impl Claim {
-    /// What the figure is claimed to be multiplied by; infinite from 0.
+    /// What the figure is claimed to be multiplied by; 1 where nothing changes, infinite from 0.
     #[must_use]
     pub fn factor(self) -> f64 {
         match self {
+            Self::FromTo(from, to) if from == to => 1.0,
             Self::FromTo(from, to) => to / from,
             Self::Factor(factor) => factor,
         }

@@ -136,7 +136,7 @@ fn times(factor: f64) -> String {
 
 /// Three significant digits.
 fn number(factor: f64) -> String {
-    let digits = if factor == 0.0 { 0 } else { (2 - factor.abs().log10().floor() as i32).clamp(0, 4) as usize };
+    let digits = if factor == 0.0 { 0 } else { (2 - factor.abs().log10().floor() as i32).clamp(0, 8) as usize };
     let text = format!("{factor:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn factors_have_three_digits() {
         for (value, text) in
-            [(0.161, "0.161"), (1.0, "1"), (22.04, "22"), (412.3, "412"), (0.00041, "0.0004"), (0.0, "0")]
+            [(0.161, "0.161"), (1.0, "1"), (22.04, "22"), (412.3, "412"), (0.000_412_3, "0.000412"), (0.0, "0")]
         {
             assert_eq!(number(value), text);
         }
