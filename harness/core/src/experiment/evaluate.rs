@@ -85,9 +85,9 @@ pub struct Compared {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claimed {
-    /// From which value, in the row's unit; absent where only a change was claimed.
+    /// From which value, in the row's unit; absent where only a change, or only where it ends, was claimed.
     pub base: Option<f64>,
-    /// To which.
+    /// To which; absent where only a change was claimed.
     pub other: Option<f64>,
     /// The factor; absent from 0.
     pub factor: Option<f64>,
@@ -129,7 +129,7 @@ pub enum Holds {
     No,
     /// It is on both sides, or there is none.
     Undecided,
-    /// Nothing was claimed.
+    /// No change was claimed.
     NoClaim,
     /// This machine, or this allocator, can't measure it.
     NotMeasured,
@@ -257,22 +257,23 @@ fn compare(row: &Row, base: &[f64], other: &[f64]) -> Compared {
 }
 
 fn claimed(claim: Claim) -> Claimed {
-    let factor = Some(claim.factor()).filter(|factor| factor.is_finite());
+    let factor = claim.factor().filter(|factor| factor.is_finite());
     match claim {
         Claim::FromTo(base, other) => Claimed { base: Some(base), other: Some(other), factor },
         Claim::Factor(_) => Claimed { base: None, other: None, factor },
+        Claim::At(other) => Claimed { base: None, other: Some(other), factor },
     }
 }
 
 fn holds(claim: Option<Claim>, measured: Option<Measured>) -> Holds {
-    let Some(claim) = claim else { return Holds::NoClaim };
+    let Some(claimed) = claim.and_then(Claim::factor) else { return Holds::NoClaim };
     let Some(measured) = measured else { return Holds::NotMeasured };
     let Some(interval) = measured.interval else { return Holds::Undecided };
     // An end that is absent is infinite.
     let [low, high] = [interval.low, interval.high].map(|end| end.unwrap_or(f64::INFINITY));
     let (all_lower, all_higher) = (high < 1.0, low > 1.0);
     let unchanged = low == 1.0 && high == 1.0;
-    match claim.factor() {
+    match claimed {
         factor if factor < 1.0 && all_lower || factor > 1.0 && all_higher => Holds::Yes,
         factor if factor < 1.0 && low >= 1.0 || factor > 1.0 && high <= 1.0 => Holds::No,
         1.0 if unchanged => Holds::Yes,

@@ -102,16 +102,20 @@ pub enum Claim {
     FromTo(f64, f64),
     /// Times this factor.
     Factor(f64),
+    /// This value for the arm that is compared, in the row's unit; nothing of a change.
+    At(f64),
 }
 
 impl Claim {
-    /// What the figure is claimed to be multiplied by; 1 where nothing changes, infinite from 0.
+    /// What the figure is claimed to be multiplied by; 1 where nothing changes, infinite from 0, `None` where no change
+    /// is claimed.
     #[must_use]
-    pub fn factor(self) -> f64 {
+    pub fn factor(self) -> Option<f64> {
         match self {
-            Self::FromTo(from, to) if from == to => 1.0,
-            Self::FromTo(from, to) => to / from,
-            Self::Factor(factor) => factor,
+            Self::FromTo(from, to) if from == to => Some(1.0),
+            Self::FromTo(from, to) => Some(to / from),
+            Self::Factor(factor) => Some(factor),
+            Self::At(_) => None,
         }
     }
 }

@@ -35,7 +35,11 @@ pub fn render(found: &Evaluation, options: Options) -> String {
 #[must_use]
 pub fn summary(found: &Evaluation) -> String {
     let number = |holds| found.rows.iter().filter(|row| row.holds == holds).count();
-    let claims = found.rows.iter().filter(|row| row.claimed.is_some()).count();
+    let claims = found.rows.len() - number(Holds::NoClaim);
+    if claims == 0 {
+        let reps = human::counted(found.reps.into(), "repetition");
+        return format!("E{}: no change was claimed whose direction could hold; {reps}", found.number);
+    }
     let mut text = format!(
         "E{}: of {} {} held, {} did not, {} undecided",
         found.number,
@@ -112,6 +116,7 @@ fn claimed(unit: Unit, claimed: Claimed) -> String {
             format!("{} → {}", human::limit(unit, base), human::limit(unit, other))
         }
         Claimed { factor: Some(factor), .. } => times(factor),
+        Claimed { other: Some(other), .. } => human::limit(unit, other),
         Claimed { .. } => "-".to_owned(),
     }
 }
