@@ -151,7 +151,8 @@ mod tests {
                 let formatted = format_pieces(&request);
                 assert_eq!(join_lines(&request), formatted);
                 assert_eq!(template.render(&request), formatted);
-                assert_eq!(formatted.matches("\n<|").count(), 4);
+                // Four heads after the first, and one for each turn.
+                assert_eq!(formatted.matches("\n<|").count(), 4 + turns);
             }
         }
     }
