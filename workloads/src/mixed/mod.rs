@@ -15,7 +15,7 @@ pub const SIDE_BY_SIDE: Variant = Variant::new(
     "mixed",
     "side-by-side",
     "read",
-    "large blocks of ids in bumpalo arenas beside small strings in the heap, replaced and read at random places",
+    "large blocks of ids in a bumpalo arena for each batch, beside small strings in the heap; read at random places",
     touch::setup,
 )
 .params(PARAMS)

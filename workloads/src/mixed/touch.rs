@@ -1,4 +1,4 @@
-//! The steps of `mixed/side-by-side`: a batch of large blocks is filled, then blocks and strings are read at random
+//! The steps of `mixed/side-by-side`: an arena of large blocks is filled, then blocks and strings are read at random
 //! places in turns, while strings are replaced.
 //!
 //! Each read depends on the one before it, so that what a miss of the TLB costs can't be hidden.
@@ -22,7 +22,7 @@ const READS: usize = 1 << 18;
 /// After so many reads a string is replaced.
 const READS_PER_REPLACEMENT: usize = 8;
 
-/// The text whose ids fill the blocks: half a megabyte of ids.
+/// The text whose ids fill the blocks: about half a megabyte of them.
 const TEXT_VERSES: usize = 4_000;
 
 /// The workload after its set-up.
@@ -64,7 +64,7 @@ impl Part {
     }
 }
 
-/// Sets it up: the strings are there, the arena has its memory.
+/// Sets it up: the strings are there. The arena comes and goes with each step.
 ///
 /// # Errors
 /// For a size that is not 8 to 4096 MiB.
@@ -89,7 +89,7 @@ pub fn setup(params: &Params) -> Result<Box<dyn Workload>, Error> {
 
 impl Workload for Run {
     fn steps(&self) -> Steps {
-        Steps { warmup: 8, measure: 40, ..Steps::default() }
+        Steps { warmup: 3, measure: 12, ..Steps::default() }
     }
 
     fn step(&mut self) -> Work {

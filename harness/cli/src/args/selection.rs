@@ -61,7 +61,7 @@ pub struct Selection {
     /// Threads that can have counters of their own
     #[arg(long, default_value_t = DEFAULT_SLOTS, value_name = "N", value_parser = slots)]
     slots: usize,
-    /// Longest time of one trial, s [default: 120, and as much more than a --duration]
+    /// Longest time of one trial, s [default: 120, plus the --duration]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
     /// Address space of one trial, bytes (KiB, MiB, GiB understood); what needs more is out of memory
