@@ -7,8 +7,11 @@
 use heapgate_bench::Variant;
 
 pub mod corpus;
+pub mod decode;
+pub mod operators;
 pub mod stopwatch;
 pub mod tokenize;
+pub mod transformer;
 
 /// Every variant of every workload.
 pub static VARIANTS: &[Variant] = &[
@@ -17,6 +20,12 @@ pub static VARIANTS: &[Variant] = &[
     tokenize::WORDPIECE_SLICES,
     tokenize::HF_WORDPIECE,
     tokenize::TIKTOKEN_CL100K,
+    decode::KV_CONCAT,
+    decode::KV_INPLACE,
+    decode::KV_SLIDING,
+    decode::KV_PAGED,
+    operators::ALLOCATING,
+    operators::INPLACE,
 ];
 
 /// Every variant of every workload, in the order in which a table shows them.
