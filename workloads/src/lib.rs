@@ -24,6 +24,8 @@ pub static VARIANTS: &[Variant] = &[
     decode::KV_INPLACE,
     decode::KV_SLIDING,
     decode::KV_PAGED,
+    decode::EXPIRY,
+    decode::EARLY_RELEASE,
     operators::ALLOCATING,
     operators::INPLACE,
 ];

@@ -92,3 +92,39 @@ fn operators_take_no_empty_input() {
         }
     }
 }
+
+#[test]
+fn batches_and_generations_of_nothing_are_refused() {
+    for variant in [decode::EXPIRY, decode::EARLY_RELEASE] {
+        let said = refusal(&variant, &[("batch", "0")]);
+        assert_eq!(said, "parameter 'batch': '0' is not a number from 1 to 64");
+        refusal(&variant, &[("batch", "65")]);
+        refusal(&variant, &[("release", "never")]);
+    }
+    for name in ["positions", "block"] {
+        for nonsense in ["0", "200000", "half"] {
+            refusal(&decode::EXPIRY, &[(name, nonsense)]);
+        }
+    }
+    refusal(&decode::EARLY_RELEASE, &[("budget_kib", "0")]);
+}
+
+#[test]
+fn generations_decode_the_same_whenever_their_blocks_go_back() {
+    for arrival in ["together", "streaming"] {
+        for positions in ["1", "20", "700"] {
+            let given = |release| [("release", release), ("arrival", arrival), ("positions", positions)];
+            let steps = 2 * positions.parse::<usize>().expect("a number");
+            let scoped = works(&decode::EXPIRY, &given("scoped"), steps);
+            assert_eq!(scoped, works(&decode::EXPIRY, &given("end"), steps), "{arrival} {positions}");
+            assert!(scoped.iter().all(|work| work.units == 4));
+        }
+    }
+}
+
+#[test]
+fn the_answer_to_a_sample_does_not_depend_on_when_others_are_dropped() {
+    let late = works(&decode::EARLY_RELEASE, &[("release", "end-of-step")], 3);
+    assert_eq!(works(&decode::EARLY_RELEASE, &[("release", "early")], 3), late);
+    assert_ne!(late[0], late[1]);
+}

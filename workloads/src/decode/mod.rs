@@ -6,7 +6,11 @@
 //! meant for the registry.
 
 pub mod audio;
+pub mod early_release;
+pub mod expiry;
 pub mod latency;
 pub mod streaming;
 
+pub use early_release::EARLY_RELEASE;
+pub use expiry::EXPIRY;
 pub use streaming::{KV_CONCAT, KV_INPLACE, KV_PAGED, KV_SLIDING};

@@ -78,7 +78,7 @@ const CHUNKS: ParamSpec = ParamSpec {
 };
 const WINDOW: ParamSpec =
     ParamSpec { name: "window", default: "128", choices: &[], help: "positions a sliding KV cache keeps" };
-const BLOCK: ParamSpec =
+pub(super) const BLOCK: ParamSpec =
     ParamSpec { name: "block", default: "16", choices: &[], help: "positions of one block of a paged KV cache" };
 
 const PARAMS: &[ParamSpec] = &[CONTEXT, CHUNKS];

@@ -2,8 +2,14 @@
 
 use heapgate_core::experiment::{Body, Experiment};
 
+mod transformer;
+
 /// Every experiment, by number.
 pub static ALL: &[&Experiment] = &[
+    &transformer::STREAMING_DECODE,
+    &transformer::OPERATORS,
+    &transformer::SCOPED_EXPIRY,
+    &transformer::EARLY_RELEASE,
     &not_yet(21, "Trace line of a running process"),
     &not_yet(22, "Settings of the allocator changed while it runs"),
     &not_yet(23, "Online A/B of reclaim settings"),
