@@ -8,7 +8,7 @@
 use allocator_api2::alloc::Global;
 use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Variant, Work, Workload};
 
-use crate::corpus::Corpus;
+use crate::corpus::opening;
 use crate::transformer::cache::{InPlace, KvCache};
 use crate::transformer::math::{add_scaled, argmax, checksum};
 use crate::transformer::operators::inplace::softmax;
@@ -50,8 +50,11 @@ pub const EARLY_RELEASE: Variant = Variant::new(
 const CONFIDENCE_BAR: f32 = 0.65;
 /// Positions of a sample: bytes of a verse.
 const SAMPLE_POSITIONS: usize = 64;
-/// Verses that samples are taken from.
+/// Samples, each of another verse, and the text that has at least so many verses.
 const SAMPLES: usize = 512;
+const TEXT_BYTES: usize = 100_000;
+/// Samples of a run, whatever the batch.
+const MEASURED_SAMPLES: usize = 128;
 const MAX_BATCH: usize = 64;
 const MAX_BUDGET_KIB: usize = 1 << 20;
 /// Batches that are filled to find out how many samples are feasible, and where that ends if nothing is ever too much.
@@ -86,12 +89,10 @@ fn setup(params: &Params) -> Result<Box<dyn Workload>, Error> {
     }))
 }
 
-/// The starts of verses that are long enough, from all over the corpus.
+/// The starts of verses that are long enough.
 fn samples() -> Vec<[u8; SAMPLE_POSITIONS]> {
-    let corpus = Corpus::load();
-    let verses = corpus.verses();
-    let texts = verses.iter().step_by(verses.len() / (2 * SAMPLES)).map(|span| corpus.text()[span.clone()].as_bytes());
-    texts.filter_map(|text| text.first_chunk().copied()).take(SAMPLES).collect()
+    let text = opening(TEXT_BYTES);
+    text.lines().filter_map(|verse| verse.as_bytes().first_chunk().copied()).take(SAMPLES).collect()
 }
 
 /// What every layer gave at every position of a sample.
@@ -198,8 +199,7 @@ impl Batches {
 
 impl Workload for Batches {
     fn steps(&self) -> Steps {
-        // As many samples whatever the batch.
-        Steps { measure: (SAMPLES / 2).div_ceil(self.batch) as u64, ..Steps::default() }
+        Steps { measure: MEASURED_SAMPLES.div_ceil(self.batch) as u64, ..Steps::default() }
     }
 
     fn step(&mut self) -> Work {
@@ -222,5 +222,19 @@ impl Workload for Batches {
         if let Some(feasible) = filled.filter(|&feasible| feasible < MOST_FILLED) {
             figures.set("feasible_batch", feasible as f64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_samples_as_there_should_be_all_different() {
+        let mut samples = samples();
+        assert_eq!(samples.len(), SAMPLES);
+        samples.sort_unstable();
+        samples.dedup();
+        assert!(samples.len() > SAMPLES * 9 / 10, "{}", samples.len());
     }
 }

@@ -11,7 +11,7 @@ use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Varia
 
 use super::latency::Latency;
 use super::streaming::BLOCK;
-use crate::corpus::Corpus;
+use crate::corpus::opening;
 use crate::transformer::cache::{BlockPool, BlockShape, Generation, Release, most_attended};
 use crate::transformer::math::{argmax, checksum};
 use crate::transformer::{Config, Decoder, SplitMix64, Weights};
@@ -90,7 +90,7 @@ fn setup(params: &Params) -> Result<Box<dyn Workload>, Error> {
     Ok(Box::new(Batch {
         decoder: Decoder::new(Weights::seeded(model, SEED, Global), Global),
         embedding: (0..VOCABULARY * model.width).map(|_| random.signed()).collect(),
-        text: Corpus::load().into_text().into_bytes()[..MAX_POSITIONS / PROMPT_PART].to_vec(),
+        text: opening(MAX_POSITIONS / PROMPT_PART).into_bytes(),
         pool: BlockPool::new(shape, Global),
         sequences: (0..batch).map(sequence).collect(),
         positions,

@@ -4,26 +4,23 @@
 use allocator_api2::alloc::Allocator;
 use allocator_api2::vec::Vec;
 
+use super::inplace::matmul_into;
 use super::{EPSILON, GELU};
-use crate::transformer::math::{exp, matrix_vector, tanh};
+use crate::transformer::math::{exp, tanh};
 
-fn collect<A: Allocator>(allocator: &A, values: impl ExactSizeIterator<Item = f32>) -> Vec<f32, A>
-where
-    A: Clone,
-{
+fn collect<A: Allocator + Clone>(allocator: &A, values: impl ExactSizeIterator<Item = f32>) -> Vec<f32, A> {
     let mut vector = Vec::with_capacity_in(values.len(), allocator.clone());
     vector.extend(values);
     vector
 }
 
-/// `x` (rows of `width`) times the transpose of `weights` (rows of `width`): a linear layer.
+/// `x` (rows of `width`) times the transpose of `weights` (rows of `width`): a linear layer. It has no intermediates, so
+/// the arithmetic is that of [`matmul_into`]; only the result is fresh.
 pub fn matmul<A: Allocator + Clone>(x: &[f32], weights: &[f32], width: usize, allocator: &A) -> Vec<f32, A> {
-    let outputs = weights.len() / width;
-    let mut product = Vec::with_capacity_in(x.len() / width * outputs, allocator.clone());
-    product.resize(x.len() / width * outputs, 0.0);
-    for (row, out) in x.chunks_exact(width).zip(product.chunks_exact_mut(outputs)) {
-        matrix_vector(weights, row, out);
-    }
+    let values = x.len() / width * (weights.len() / width);
+    let mut product = Vec::with_capacity_in(values, allocator.clone());
+    product.resize(values, 0.0);
+    matmul_into(x, weights, width, &mut product);
     product
 }
 
