@@ -14,7 +14,8 @@ pub static STREAMING_DECODE: Experiment = Experiment {
             step, so the P95 is that of the time a step spends in changing its cache, copying included. The source's \
             model is larger, so factors are compared, not milliseconds. A cache in place stops allocating, so the \
             factor of its stall is 0. Fragmentation is jemalloc's at the end of the measured phase; what of the cache \
-            itself is unused is a row of its own.",
+            itself is unused is a row of its own: a cache in place has room for the whole stream from its start, so on \
+            average half of it is empty.",
     body: Body::Compare {
         arms: &[
             arm("concat", "decode/kv-concat", "jemalloc", &[]),
@@ -102,7 +103,7 @@ pub static SCOPED_EXPIRY: Experiment = Experiment {
     title: "KV cache released by scope",
     about: "Four generations of 65,536 or 131,072 positions think and answer in turns; the blocks of a thought expire \
             when it is over, or are kept to the end of their generation. The bookkeeping is the source's, the model is \
-            not: 1 layer of width 16, on a CPU, so a position takes 128 bytes where the source's takes about 150 KiB, \
+            not: 1 layer of width 16, on a CPU, so a position takes 128 bytes where the source's takes up to 152 KiB, \
             and a step attends to the newest two blocks and 16 landmarks among the live ones, not to all. So factors are compared, \
             and a step's latency holds little of what attention to fewer positions would save. How much is saved \
             follows from how much of a generation is thought: here somewhat under half (the figure expired_share), in \
