@@ -115,6 +115,23 @@ pub(crate) fn unpack(packed: &[u8]) -> String {
     text
 }
 
+/// The first verses, each ended by a line feed, of at most `bytes` and little less: for those who need no more, without
+/// unpacking the rest.
+///
+/// ```
+/// let start = heapgate_workloads::corpus::opening(1_000);
+/// assert!(start.starts_with("In the beginning") && start.len() <= 1_000);
+/// ```
+#[must_use]
+pub fn opening(bytes: usize) -> String {
+    let mut start = Vec::new();
+    let mut unpacked = bzip2::read::BzDecoder::new(BIBLE).take(bytes as u64);
+    unpacked.read_to_end(&mut start).expect("embedded files are bzip2, as their checksums hold");
+    let whole_lines = start.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let text = str::from_utf8(&start[..whole_lines]).expect("embedded files are UTF-8, as their checksums hold");
+    text.split_inclusive('\n').filter(|line| !line.starts_with("# ")).collect()
+}
+
 /// Reads a document that `ci/fetch-data` fetches, from `$HEAPGATE_DATA` if that is set, else from the repository that
 /// the current folder is in.
 ///
@@ -184,6 +201,16 @@ mod tests {
             seen[spread(i, 94) as usize] = true;
         }
         assert!(seen.iter().all(|&seen| seen));
+    }
+
+    #[test]
+    fn the_opening_is_the_start_of_the_text() {
+        let corpus = Corpus::load();
+        for bytes in [0, 10, 5_000, 200_000] {
+            let start = opening(bytes);
+            assert!(corpus.text().starts_with(&start) && start.len() <= bytes, "{bytes}");
+            assert!(start.len() + 1_000 > bytes, "{bytes}: {}", start.len());
+        }
     }
 
     #[test]

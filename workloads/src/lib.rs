@@ -9,8 +9,10 @@ use heapgate_bench::Variant;
 pub mod cache;
 pub mod checksum;
 pub mod corpus;
+pub mod decode;
 pub mod jemalloc;
 pub mod mixed;
+pub mod operators;
 pub mod owned;
 pub mod perf;
 pub mod prompt;
@@ -19,6 +21,7 @@ pub mod residency;
 pub mod stopwatch;
 pub mod threads;
 pub mod tokenize;
+pub mod transformer;
 
 /// Every variant of every workload.
 pub static VARIANTS: &[Variant] = &[
@@ -29,6 +32,14 @@ pub static VARIANTS: &[Variant] = &[
     tokenize::TIKTOKEN_CL100K,
     tokenize::PIPELINE_OWNED,
     tokenize::PIPELINE_SLICES,
+    decode::KV_CONCAT,
+    decode::KV_INPLACE,
+    decode::KV_SLIDING,
+    decode::KV_PAGED,
+    decode::EXPIRY,
+    decode::EARLY_RELEASE,
+    operators::ALLOCATING,
+    operators::INPLACE,
     prompt::FORMAT,
     prompt::JOIN,
     prompt::TEMPLATE,

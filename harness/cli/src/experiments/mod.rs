@@ -5,12 +5,14 @@ mod load;
 pub mod runner;
 mod strings;
 mod tokenizers;
+mod transformer;
 
 use heapgate_core::experiment::{Body, Experiment};
 
 /// Every experiment, by number.
 pub static ALL: &[&Experiment] = &[
     &load::E1,
+    &transformer::STREAMING_DECODE,
     &load::E5,
     &strings::LATE_READERS,
     &strings::SLABS,
@@ -20,8 +22,11 @@ pub static ALL: &[&Experiment] = &[
     &strings::INTERNING,
     &tokenizers::BERT,
     &strings::PROMPTS,
+    &transformer::OPERATORS,
     &load::E16,
     &load::E17,
+    &transformer::SCOPED_EXPIRY,
+    &transformer::EARLY_RELEASE,
     &not_yet(21, "Trace line of a running process"),
     &not_yet(22, "Settings of the allocator changed while it runs"),
     &not_yet(23, "Online A/B of reclaim settings"),
