@@ -70,17 +70,20 @@ const BELOW: &str = "      ";
 
 fn workloads(width: usize) -> String {
     let mut text = String::from("Workloads\n");
-    for variant in variants() {
-        text.push_str(&format!("  {}/{}  (per {})\n", variant.workload, variant.name, variant.unit));
-        text.push_str(&hanging(BELOW, variant.about, width));
-    }
-    let mut shown = Vec::new();
-    for param in variants().iter().flat_map(|v| v.params) {
-        if !shown.contains(&param.name) {
-            shown.push(param.name);
-            text.push_str(&format!("\n  --param {}={}\n", param.name, param.default));
-            text.push_str(&hanging(BELOW, param.help, width));
-            text.push_str(&hanging(BELOW, &format!("one of: {}", param.choices.join(", ")), width));
+    let all = variants();
+    for of_one in all.chunk_by(|a, b| a.workload == b.workload) {
+        let mut params = Vec::new();
+        for variant in of_one {
+            let by_name = if variant.by_default { "" } else { ", by name only" };
+            text.push_str(&format!("  {}/{}  (per {}{by_name})\n", variant.workload, variant.name, variant.unit));
+            text.push_str(&hanging(BELOW, variant.about, width));
+            params.extend(variant.params.iter().filter(|param| !params.contains(param)).collect::<Vec<_>>());
+        }
+        for param in params {
+            let choices =
+                if param.choices.is_empty() { String::new() } else { format!(" ({})", param.choices.join(", ")) };
+            text.push_str(&format!("    --param {}={}\n", param.name, param.default));
+            text.push_str(&hanging(BELOW, &format!("{}{choices}", param.help), width));
         }
     }
     text
