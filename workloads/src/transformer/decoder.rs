@@ -75,7 +75,8 @@ impl<A: Allocator> Decoder<A> {
     /// Gives the logits.
     ///
     /// # Errors
-    /// [`Full`] if the cache takes no more, or more than the model's context would be attended to.
+    /// [`Full`] if the cache takes no more, or more than the model's context would be attended to; `cache` must be
+    /// cleared before another step.
     pub fn step(&mut self, cache: &mut impl KvCache, position: usize, input: &[f32]) -> Result<&[f32], Full> {
         self.step_watched(cache, position, input, |_, _| ())
     }
