@@ -1,9 +1,12 @@
 //! The experiments, a file for each group. To add one, define it in a file here and name it in [`ALL`].
 
+mod sites;
+
 use heapgate_core::experiment::{Body, Experiment};
 
 /// Every experiment, by number.
 pub static ALL: &[&Experiment] = &[
+    &sites::SITES,
     &not_yet(21, "Trace line of a running process"),
     &not_yet(22, "Settings of the allocator changed while it runs"),
     &not_yet(23, "Online A/B of reclaim settings"),
