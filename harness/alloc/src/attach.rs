@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -12,9 +12,10 @@ use std::sync::atomic::{
 use heapgate_segment::clock::ClockKind;
 use heapgate_segment::layout::{self, LayoutError, Level, Sums};
 use heapgate_segment::map::Mapping;
+use heapgate_segment::stacks::{STACKS_VARIABLE, StackTable, TableError};
 use heapgate_segment::writer::{Attachment, Phase, Writer};
 
-use crate::{rseq, thread};
+use crate::{rseq, stacks, thread};
 
 /// The environment variable that names the segment: `fd:N`, an inherited descriptor of a memory file. It is removed
 /// when it was read, and the descriptor closed, so that programs started by this one don't find them.
@@ -93,6 +94,10 @@ pub enum AttachError {
     Taken,
     /// The C library refused a thread-exit hook or a fork handler.
     Hook(io::Error),
+    /// What was to be a table of stacks is none of this version.
+    Table(TableError),
+    /// Stacks can't be taken here; all else is measured.
+    Stacks(&'static str),
 }
 
 impl fmt::Display for AttachError {
@@ -102,6 +107,8 @@ impl fmt::Display for AttachError {
             Self::Layout(error) => error.fmt(f),
             Self::Taken => f.write_str("the segment belongs to another process, or this one has a segment already"),
             Self::Hook(error) => write!(f, "no hook for the ends of threads and for fork: {error}"),
+            Self::Table(error) => error.fmt(f),
+            Self::Stacks(error) => f.write_str(error),
         }
     }
 }
@@ -191,39 +198,60 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 
 /// Runs before `main`.
 extern "C" fn before_main() {
+    let segment = inherited(layout::SEGMENT_VARIABLE).map(|file| {
+        let file = file.ok_or_else(|| AttachError::Map(not_open("HEAPGATE_SEGMENT")))?;
+        attach_to(file)?;
+        Ok(file)
+    });
+    let table = inherited(STACKS_VARIABLE).filter(|_| matches!(segment, Some(Ok(_)))).map(|file| {
+        let file = file.ok_or_else(|| AttachError::Map(not_open("HEAPGATE_STACKS")))?;
+        attach_stacks(file)?;
+        Ok(file)
+    });
+    for (name, result) in [(layout::SEGMENT_VARIABLE, segment), (STACKS_VARIABLE, table)] {
+        let Some(result) = result else { continue };
+        if has_one_thread() {
+            // SAFETY: no other thread is there to read the environment.
+            unsafe { libc::unsetenv(name.as_ptr()) };
+        }
+        match result {
+            // SAFETY: it held what is ours, so whoever set the variable gave it to us to own.
+            Ok(file) => drop(unsafe { OwnedFd::from_raw_fd(file.as_raw_fd()) }),
+            Err::<_, AttachError>(error) if name == STACKS_VARIABLE => say(&format!("heapgate: {error}\n")),
+            Err(error) => say(&format!("heapgate: {error}; running on unmeasured\n")),
+        }
+    }
+}
+
+/// The descriptor that the environment variable `name` names as `fd:N`, if it is set; `Some(None)` if it names none that
+/// is open. Before `main` only.
+fn inherited(name: &CStr) -> Option<Option<BorrowedFd<'static>>> {
     // SAFETY: the name is a C string. The environment is the C library's own; that nobody changes it meanwhile is what
     // every program's constructors rely on.
-    let value = unsafe { libc::getenv(layout::SEGMENT_VARIABLE.as_ptr()) };
+    let value = unsafe { libc::getenv(name.as_ptr()) };
     if value.is_null() {
-        return;
+        return None;
     }
-    // SAFETY: getenv returned a C string, which stays valid until the environment is changed, below.
+    // SAFETY: getenv returned a C string, which stays valid until the environment is changed.
     let value = unsafe { CStr::from_ptr(value) };
-    let fd: Option<i32> =
-        value.to_str().ok().and_then(|text| text.strip_prefix("fd:")?.parse().ok()).filter(|&fd| fd > 2);
-    let result = match fd {
-        // SAFETY: F_GETFD takes any number, and says whether it is an open descriptor.
-        Some(fd) if unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0 => {
-            // SAFETY: it is open, and nothing closes it before it is mapped or refused.
-            let result = attach_to(unsafe { BorrowedFd::borrow_raw(fd) });
-            if result.is_ok() {
-                // SAFETY: it held our segment, so whoever set the variable gave it to us to own.
-                drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
-            result
-        }
-        _ => Err(AttachError::Map(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "HEAPGATE_SEGMENT does not name an open descriptor",
-        ))),
-    };
-    if has_one_thread() {
-        // SAFETY: no other thread is there to read the environment.
-        unsafe { libc::unsetenv(layout::SEGMENT_VARIABLE.as_ptr()) };
-    }
-    if let Err(error) = result {
-        say(&format!("heapgate: {error}; running on unmeasured\n"));
-    }
+    let fd: Option<i32> = value.to_str().ok().and_then(|text| text.strip_prefix("fd:")?.parse().ok());
+    // SAFETY: F_GETFD takes any number, and says whether it is an open descriptor.
+    let fd = fd.filter(|&fd| fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0);
+    // SAFETY: it is open, and nothing closes it before `before_main` has taken or refused it.
+    Some(fd.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) }))
+}
+
+fn not_open(variable: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{variable} does not name an open descriptor"))
+}
+
+/// Samples stacks into the table that `file` holds. After the segment is attached: its level word says when.
+fn attach_stacks(file: BorrowedFd<'_>) -> Result<(), AttachError> {
+    let mapping = Mapping::new(file).map_err(AttachError::Map)?;
+    // Never unmapped: threads sample until the process ends.
+    let mapping: &'static Mapping = Box::leak(Box::new(mapping));
+    let table = StackTable::new(mapping.words()).map_err(AttachError::Table)?;
+    state().map_or(Ok(()), |state| stacks::set_table(table, state.writer)).map_err(AttachError::Stacks)
 }
 
 /// Whether the C library knows that this process has one thread: in a library that is loaded late, or beside another
@@ -272,11 +300,14 @@ impl Session {
     /// # Panics
     /// If there are more than [`heapgate_segment::layout::MAX_PHASES`] phases.
     pub fn begin_phase(&self, kind: u64) -> Phase {
-        self.writer.begin_phase(kind, thread::current())
+        let phase = self.writer.begin_phase(kind, thread::current());
+        stacks::phase_began(self.writer, kind);
+        phase
     }
 
     /// Takes the totals of a phase: what happens from here on is not the phase's.
     pub fn close_phase(&self, phase: &Phase, units: u64, checksum: u64) {
+        stacks::phase_closes(self.writer);
         phase.close(units, checksum, thread::current());
     }
 

@@ -22,6 +22,7 @@
 
 mod attach;
 mod rseq;
+mod stacks;
 mod telemetry;
 mod thread;
 

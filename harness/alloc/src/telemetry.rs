@@ -2,11 +2,11 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 
-use heapgate_segment::layout::{Level, Operation, Slot};
+use heapgate_segment::layout::{Level, Operation, SAMPLES_STACKS, Slot};
 
 use crate::attach;
 use crate::rseq::Window;
-use crate::thread;
+use crate::{stacks, thread};
 
 /// The level at which nothing is done.
 const OFF: u64 = Level::Off as u64;
@@ -15,7 +15,8 @@ const OFF: u64 = Level::Off as u64;
 ///
 /// # Implementation
 /// A call costs, over `A`'s own time: at level `off`, or without a segment, one load and one branch; at `count` a few
-/// plain adds to memory of the thread's own; at `exact` also two readings of the clock, which is most of the cost.
+/// plain adds to memory of the thread's own; at `exact` also two readings of the clock, which is most of the cost. Where
+/// call stacks are sampled, each allocation counts down besides, and a sample takes microseconds, outside the window.
 /// Calls are counted when `A` has succeeded. The time of a call is `A`'s alone: the counting is outside the window.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(transparent)]
@@ -101,6 +102,10 @@ impl<A: GlobalAlloc> Telemetry<A> {
     /// As [`GlobalAlloc::alloc`].
     #[inline(never)]
     unsafe fn timed_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
+        if level & SAMPLES_STACKS != 0 {
+            // SAFETY: the caller's contract.
+            return unsafe { self.traced_alloc(layout, level & !SAMPLES_STACKS) };
+        }
         // SAFETY: the caller's contract.
         counted_alloc(timed(level, Operation::Alloc, || unsafe { self.0.alloc(layout) }), layout.size())
     }
@@ -111,12 +116,15 @@ impl<A: GlobalAlloc> Telemetry<A> {
     unsafe fn any_alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's contract.
         let call = || unsafe { self.0.alloc_zeroed(layout) };
-        let level = attach::level();
+        let word = attach::level();
+        let level = word & !SAMPLES_STACKS;
         if level == OFF {
             return call();
         }
-        let timed_now = is_timed(level, Operation::AllocZeroed);
-        let ptr = if timed_now { timed(level, Operation::AllocZeroed, call) } else { call() };
+        let ptr = timed_if_due(level, Operation::AllocZeroed, call);
+        if word != level && !ptr.is_null() {
+            stacks::allocated(layout.size());
+        }
         if !ptr.is_null() {
             let bytes = layout.size() as u64;
             thread::with_slot(|slot| slot.count_zeroed::<false>(bytes), |shared| shared.count_zeroed::<true>(bytes));
@@ -128,11 +136,11 @@ impl<A: GlobalAlloc> Telemetry<A> {
     /// As [`GlobalAlloc::dealloc`].
     #[inline(never)]
     unsafe fn timed_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
-        match thread::own_slot() {
-            Some(slot) if !slot.count_dealloc(layout.size() as u64) => {}
-            Some(slot) => slot.settle(attach::sums()),
-            None => unusual_count_dealloc(layout.size()),
+        if level & SAMPLES_STACKS != 0 {
+            // SAFETY: the caller's contract.
+            return unsafe { self.traced_dealloc(ptr, layout, level & !SAMPLES_STACKS) };
         }
+        count_dealloc(layout.size());
         // SAFETY: the caller's contract.
         timed(level, Operation::Dealloc, || unsafe { self.0.dealloc(ptr, layout) });
     }
@@ -158,7 +166,63 @@ impl<A: GlobalAlloc> Telemetry<A> {
     unsafe fn timed_realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize, level: u64) -> *mut u8 {
         // SAFETY: the caller's contract.
         let call = || unsafe { self.0.realloc(ptr, layout, new_size) };
+        if level & SAMPLES_STACKS != 0 {
+            return traced_realloc(call, layout.size(), new_size, level & !SAMPLES_STACKS);
+        }
         counted_realloc(timed(level, Operation::Realloc, call), layout.size(), new_size)
+    }
+}
+
+// Where call stacks are sampled.
+impl<A: GlobalAlloc> Telemetry<A> {
+    /// # Safety
+    /// As [`GlobalAlloc::alloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn traced_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
+        // SAFETY: the caller's contract.
+        let ptr = timed_if_due(level, Operation::Alloc, || unsafe { self.0.alloc(layout) });
+        if level == OFF {
+            return ptr;
+        }
+        if !ptr.is_null() {
+            stacks::allocated(layout.size());
+        }
+        counted_alloc(ptr, layout.size())
+    }
+
+    /// # Safety
+    /// As [`GlobalAlloc::dealloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn traced_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
+        if level != OFF {
+            count_dealloc(layout.size());
+        }
+        // SAFETY: the caller's contract.
+        timed_if_due(level, Operation::Dealloc, || unsafe { self.0.dealloc(ptr, layout) });
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn traced_realloc(call: impl FnOnce() -> *mut u8, old: usize, new: usize, level: u64) -> *mut u8 {
+    let ptr = timed_if_due(level, Operation::Realloc, call);
+    if level == OFF {
+        return ptr;
+    }
+    if !ptr.is_null() {
+        stacks::allocated(new);
+    }
+    counted_realloc(ptr, old, new)
+}
+
+#[inline(always)]
+fn count_dealloc(bytes: usize) {
+    match thread::own_slot() {
+        Some(slot) if !slot.count_dealloc(bytes as u64) => {}
+        Some(slot) => slot.settle(attach::sums()),
+        None => unusual_count_dealloc(bytes),
     }
 }
 
@@ -244,20 +308,31 @@ fn settle_if(due: bool, slot: &Slot) {
     }
 }
 
-/// Whether this call's time is to be recorded. At the sampled levels this counts the call down.
+/// Whether this call needs more than counting: its time is to be recorded, or stacks are sampled. At the sampled levels
+/// this counts the call down.
 #[inline(always)]
 fn is_timed(level: u64, operation: Operation) -> bool {
-    // The cheap levels first: to them a comparison more is a large part of the cost. A word that is no level counts.
+    const SAMPLED: u64 = Level::Sampled as u64;
+    const EXACT_ALLOC: u64 = Level::ExactAlloc as u64;
+    const EXACT: u64 = Level::Exact as u64;
+    // The cheap levels first: to them a comparison more is a large part of the cost.
     if level <= Level::Count as u64 {
         return false;
     }
-    match Level::from_word(level) {
-        Level::Exact => true,
-        Level::ExactAlloc if operation != Operation::Dealloc => true,
+    match level {
+        EXACT => true,
+        EXACT_ALLOC if operation != Operation::Dealloc => true,
         // A thread without a slot has no countdown: its calls are counted, never timed, which the report notes.
-        Level::Sampled | Level::ExactAlloc => thread::current().is_some_and(Slot::is_sampled),
-        Level::Off | Level::Count => false,
+        SAMPLED | EXACT_ALLOC => thread::current().is_some_and(Slot::is_sampled),
+        // Any other word that is no level counts.
+        word => word & SAMPLES_STACKS != 0,
     }
+}
+
+/// Makes a call, and records its time if that is to be recorded.
+#[inline(always)]
+fn timed_if_due<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
+    if is_timed(level, operation) { timed(level, operation, call) } else { call() }
 }
 
 /// Makes a call and records its time.

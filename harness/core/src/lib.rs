@@ -20,6 +20,7 @@ pub mod render;
 pub mod report;
 pub mod sampler;
 pub mod schema;
+pub mod sites;
 pub mod stats;
 pub mod supervisor;
 #[allow(unsafe_code, reason = "the only place: see its head")]

@@ -37,7 +37,9 @@ impl<'a> Control<'a> {
         if (level == Level::Off || before == Level::Off) && self.0.pid.load(Relaxed) != 0 {
             self.0.was_off.store(1, Relaxed);
         }
-        self.0.level.store(level as u64, Relaxed);
+        // The process itself may switch the sampling of stacks at this moment.
+        let with = |word: u64| Some((word & layout::SAMPLES_STACKS) | level as u64);
+        let _ = self.0.level.fetch_update(Relaxed, Relaxed, with);
     }
 
     /// Asks the process to hold still at its start and at each phase's end. To be set before it starts.

@@ -104,10 +104,10 @@ impl Level {
         }
     }
 
-    /// The level that `word` stands for; `Off` for a word that is no level.
+    /// The level that `word` stands for, whatever it says of stacks; `Off` for a word that is no level.
     #[must_use]
     pub const fn from_word(word: u64) -> Self {
-        match word {
+        match word & !SAMPLES_STACKS {
             1 => Self::Count,
             2 => Self::Sampled,
             3 => Self::ExactAlloc,
@@ -116,6 +116,10 @@ impl Level {
         }
     }
 }
+
+/// A bit of the level's word, beside the level: call stacks are sampled. In the same word, so that a program that doesn't
+/// sample needs no look more.
+pub const SAMPLES_STACKS: u64 = 1 << 32;
 
 /// Whether calls that the scheduler interrupted are told apart from the allocator's own slowness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@
 //! | [`writer`] | the measured process's end |
 //! | [`reader`] | the watching end, safe code throughout |
 //! | [`control`] | steering the process from outside |
+//! | [`stacks`] | sampled call stacks: a table of its own, both ends |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
 
 pub mod histogram;
@@ -33,5 +34,7 @@ pub mod map;
 pub mod reader;
 #[cfg(not(loom))]
 pub mod slot;
+#[cfg(not(loom))]
+pub mod stacks;
 #[cfg(not(loom))]
 pub mod writer;

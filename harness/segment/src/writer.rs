@@ -73,6 +73,15 @@ impl Writer {
         &self.header().level
     }
 
+    /// Switches the sampling of call stacks on or off.
+    pub fn sample_stacks(&self, on: bool) {
+        if on {
+            self.header().level.fetch_or(layout::SAMPLES_STACKS, Relaxed);
+        } else {
+            self.header().level.fetch_and(!layout::SAMPLES_STACKS, Relaxed);
+        }
+    }
+
     /// One call in how many is timed at the sampled levels.
     #[inline(always)]
     #[must_use]

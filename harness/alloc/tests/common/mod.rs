@@ -1,12 +1,14 @@
 //! What the tests share: a scenario runs in a process of its own, from a segment in its environment, as in real use;
 //! the test looks at the segment it leaves.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, ExitStatus};
 
 use heapgate_alloc::segment::layout::{self, Level};
 use heapgate_alloc::segment::map::{Mapping, create_file};
 use heapgate_alloc::segment::reader::{Reader, Totals};
+use heapgate_alloc::segment::stacks::{self, DEFAULT_STACKS, Scope, StackSamples, StackTable, table_bytes};
 
 /// Names the scenario for a child.
 pub const SCENARIO: &str = "HEAPGATE_TEST_SCENARIO";
@@ -14,28 +16,55 @@ pub const SCENARIO: &str = "HEAPGATE_TEST_SCENARIO";
 /// A segment and the child that counted into it.
 pub struct Ran {
     mapping: Mapping,
+    stacks: Option<Mapping>,
     pub status: ExitStatus,
 }
 
 /// Runs this executable again, as `scenario`, with a segment of `slots` slots.
+#[allow(dead_code, reason = "each test file uses a part")]
 pub fn run(scenario: &str, level: Level, slots: usize) -> Ran {
+    start(scenario, level, slots, None)
+}
+
+/// As [`run`], with a table that one allocation in `period` of the measured phase is sampled into.
+#[allow(dead_code, reason = "each test file uses a part")]
+pub fn run_sampled(scenario: &str, level: Level, period: u64) -> Ran {
+    let file = create_file(c"stacks", table_bytes(DEFAULT_STACKS)).expect("a memory file");
+    let mapping = Mapping::new(file.as_fd()).expect("a mapping");
+    stacks::format(mapping.words(), period, 1, Scope::Measure);
+    start(scenario, level, 64, Some((file, mapping)))
+}
+
+fn start(scenario: &str, level: Level, slots: usize, stacks: Option<(File, Mapping)>) -> Ran {
     let file = create_file(c"test", layout::segment_bytes(slots)).expect("a memory file");
     let mapping = Mapping::new(file.as_fd()).expect("a mapping");
     layout::format(mapping.words(), slots, level, 64);
+    let mut command = Command::new(std::env::current_exe().expect("this executable"));
+    command.env(SCENARIO, scenario).env("HEAPGATE_SEGMENT", inherited(&file));
+    if let Some((file, _)) = &stacks {
+        command.env("HEAPGATE_STACKS", inherited(file));
+    }
+    let status = command.status().expect("the child starts");
+    Ran { mapping, stacks: stacks.map(|(_, mapping)| mapping), status }
+}
+
+/// Lets children have `file`; returns its name for them.
+fn inherited(file: &File) -> String {
     let fd = file.as_raw_fd();
     // SAFETY: `fd` is open; the flag only decides that children inherit it. Tests run one at a time.
     unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
-    let status = Command::new(std::env::current_exe().expect("this executable"))
-        .env(SCENARIO, scenario)
-        .env("HEAPGATE_SEGMENT", format!("fd:{fd}"))
-        .status()
-        .expect("the child starts");
-    Ran { mapping, status }
+    format!("fd:{fd}")
 }
 
 impl Ran {
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(self.mapping.words()).expect("a segment")
+    }
+
+    #[allow(dead_code, reason = "each test file uses a part")]
+    pub fn samples(&self) -> StackSamples {
+        let words = self.stacks.as_ref().expect("run with a table").words();
+        StackTable::new(words).expect("a table").read()
     }
 
     pub fn totals(&self) -> Totals {

@@ -3,6 +3,8 @@
 use clap::Args;
 use heapgate_core::exit;
 use heapgate_core::render;
+use heapgate_segment::layout::Level;
+use heapgate_segment::stacks::MAX_STACK_PERIOD;
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
@@ -14,14 +16,28 @@ use crate::fail::Failure;
 pub struct Run {
     #[command(flatten)]
     selection: Selection,
+    /// Sample the call stacks of one allocation in N, and print the sites that allocate most; 1 takes all, slowly
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_PERIOD, value_parser = clap::value_parser!(u64).range(1..=MAX_STACK_PERIOD))]
+    sites: Option<u64>,
     /// Print the report as JSON instead of a table
     #[arg(long)]
     json: bool,
 }
 
+/// A sample takes about 3 µs. On the HF tokenizer (3 million allocations a trial) one in 64 made 1.35 times the CPU time,
+/// one in 1024 1.04 times; and 64 still leaves 1,600 samples, or shares to ±2.5%, of 100,000 allocations.
+const DEFAULT_PERIOD: &str = "64";
+
 impl Run {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
-        let ran = self.selection.session(&global.config()?)?.run()?;
+        let mut session = self.selection.session(&global.config()?)?;
+        if self.sites.is_some() && session.settings.level == Level::Off {
+            return Err(Failure::usage(
+                "--sites: at --level off nothing is seen of allocations; ask for another level",
+            ));
+        }
+        session.settings.sites = self.sites;
+        let ran = session.run()?;
         let text = if self.json {
             serde_json::to_string_pretty(&ran.report)?
         } else {

@@ -3,6 +3,7 @@
 mod costs;
 mod load;
 pub mod runner;
+mod sites;
 mod strings;
 mod tokenizers;
 mod transformer;
@@ -12,6 +13,7 @@ use heapgate_core::experiment::{Body, Experiment};
 /// Every experiment, by number.
 pub static ALL: &[&Experiment] = &[
     &load::E1,
+    &sites::SITES,
     &transformer::STREAMING_DECODE,
     &load::E5,
     &strings::LATE_READERS,

@@ -13,6 +13,7 @@ pub mod list;
 pub mod markdown;
 pub mod metrics_doc;
 pub mod run;
+pub mod sites;
 mod style;
 mod summary;
 mod table;

@@ -7,7 +7,7 @@ use super::label::labels;
 use super::table::{Side, hanging, lines};
 use super::{Options, human};
 use crate::metric::{MetricId, Unit};
-use crate::report::{CellTrials, Report};
+use crate::report::{CellTrials, Report, Sites};
 use crate::stats::sample;
 
 /// The figures, with the two lines of their headings.
@@ -60,6 +60,14 @@ pub fn render(report: &Report, options: Options) -> String {
             let noun = if reps.len() == 1 { "repetition" } else { "repetitions" };
             let text = hanging("  FAIL  ", &format!("{noun} {}: {outcome}", reps.join(", ")), options.width);
             out.push_str(&text.replacen("FAIL", &style.bad("FAIL"), 1));
+        }
+    }
+    for trials in &cells {
+        // Of those that did not complete too: what a program allocated before it died is worth knowing.
+        if let Some(sites) = Sites::merged(trials.trials.iter().filter_map(|t| t.sites.as_ref())) {
+            let name = names.get(trials.cell).map_or("", String::as_str);
+            let _ = writeln!(out, "\n{}  {}", style.bold(name), style.dim("allocation sites of the measured phase"));
+            out.push_str(&super::sites::table(&sites, options));
         }
     }
     if !report.complete {

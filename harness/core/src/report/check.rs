@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use heapgate_segment::histogram::BUCKETS;
 use heapgate_segment::layout::Level;
 
-use super::{AllocatorStats, Cell, Counts, Live, Phase, Process, RegionStats, Report, SCHEMA_VERSION, Trial};
+use super::{
+    AllocatorStats, Cell, Counts, Live, Phase, Process, RegionStats, Report, SCHEMA_VERSION, Site, Sites, Trial,
+};
 use crate::metric::MetricId;
 use crate::render::human;
 
@@ -105,6 +107,9 @@ pub fn check_trial(trial: &Trial) -> Result<(), Fault> {
     for (name, &value) in &trial.figures {
         finite(place, name, value)?;
     }
+    if let Some(sites) = &trial.sites {
+        check_sites(place, sites)?;
+    }
     for (&metric, &given) in &trial.metrics {
         finite(place, metric.metric().name, given)?;
         // Only now: reading needs buckets and counts that are in range.
@@ -114,6 +119,26 @@ pub fn check_trial(trial: &Trial) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+fn check_sites(place: &str, sites: &Sites) -> Result<(), Fault> {
+    let place = &format!("{place}, sites");
+    let all = [
+        ("period", sites.period),
+        ("samples", sites.samples),
+        ("sampled_bytes", sites.sampled_bytes),
+        ("lost_samples", sites.lost_samples),
+        ("allocation_calls", sites.allocation_calls),
+        ("allocated_bytes", sites.allocated_bytes),
+        ("distinct_sites", sites.distinct_sites),
+    ];
+    for (field, value) in all {
+        count(place, field, value)?;
+    }
+    // Parts of a whole that can't be more than it: shares are taken of them.
+    let sum = |of: fn(&Site) -> u64| sites.sites.iter().map(of).fold(0, u64::saturating_add);
+    at_most(place, "samples of all sites", sum(|s| s.samples) as f64, sites.samples as f64)?;
+    at_most(place, "sampled_bytes of all sites", sum(|s| s.sampled_bytes) as f64, sites.sampled_bytes as f64)
 }
 
 fn place_of(trial: &Trial) -> String {

@@ -94,6 +94,7 @@ pub fn trial(cell: Cell, rep: u32) -> Trial {
         interrupted_split: "available".into(),
         metrics: BTreeMap::new(),
         figures: BTreeMap::new(),
+        sites: None,
         notes: Vec::new(),
     };
     recompute(&mut trial);

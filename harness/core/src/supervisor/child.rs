@@ -12,13 +12,16 @@ use heapgate_segment::control::Control;
 use heapgate_segment::layout::{self, Level};
 use heapgate_segment::map::{Mapping, create_file};
 use heapgate_segment::reader::Reader;
+use heapgate_segment::stacks::STACKS_VARIABLE;
 
 use super::reading::{self, Watched};
+use super::stacks::{self, Stacks};
 use super::{Settings, SuperviseError};
 use crate::metric;
 use crate::plan::Planned;
-use crate::report::{self, MemorySample, Outcome, Trial};
+use crate::report::{self, MemorySample, Outcome, PhaseKind, Trial};
 use crate::sampler::{self, Sampler, Snapshot};
+use crate::sites::{self, Modules, Symbols};
 use crate::sys::{
     spawn,
     wait::{self, End, Ended},
@@ -43,6 +46,7 @@ pub(super) fn run(
     rep: u32,
     settings: &Settings,
     stop: &AtomicBool,
+    symbols: &mut Symbols,
 ) -> Result<Option<Trial>, SuperviseError> {
     let bytes = layout::segment_bytes(settings.slots);
     let no_segment = |source| SuperviseError::Segment { bytes, source };
@@ -52,6 +56,7 @@ pub(super) fn run(
     let reader = Reader::new(mapping.words()).expect("just formatted");
     let control = Control::new(mapping.words()).expect("just formatted");
     control.supervise();
+    let stacks = settings.sites.map(Stacks::new).transpose()?;
 
     let mut messages = tempfile::tempfile().map_err(SuperviseError::Messages)?;
     let cgroup = settings.confinement.cgroup.as_deref();
@@ -61,8 +66,9 @@ pub(super) fn run(
         start: Instant::now(),
         start_ns: Anchor::now(reader.clock()).ns,
     };
-    let pid = start(planned, settings, &file, &messages)?;
+    let pid = start(planned, settings, &file, stacks.as_ref(), &messages)?;
     let mut watch = Watch::new(pid, control, reader, before.start);
+    watch.reads_modules = stacks.is_some();
     let (ended, stopped_by) = watch.until_end(settings.timeout, stop)?;
     if stopped_by == Some(StoppedBy::User) {
         return Ok(None);
@@ -109,6 +115,7 @@ pub(super) fn run(
         interrupted_split: reader.interrupted_split().to_string(),
         metrics: std::collections::BTreeMap::new(),
         figures: reading::figures(reader, &planned.figures),
+        sites: None,
         notes: notes(reader, watch.peaks_are_exact, settings.slots),
     };
     let mut regions = trial.phases.iter().filter_map(|p| p.region.as_ref());
@@ -116,12 +123,19 @@ pub(super) fn run(
         let note = format!("no region: its address range is {}; everything went to the allocator below", region.status);
         trial.notes.push(note);
     }
+    if let Some(stacks) = stacks {
+        let samples = stacks.read();
+        trial.notes.extend(stacks::notes(&samples));
+        let counts = trial.phases.iter().find(|p| p.kind == PhaseKind::Measure).map(|p| p.counts);
+        trial.sites = counts.map(|counts| sites::gather(&samples, &watch.modules, counts, symbols));
+    }
     trial.metrics = metric::read_all(&trial);
     // What a dying process leaves may be nonsense; it must not cost the report.
     if let Err(fault) = report::check_trial(&trial) {
         trial.notes.push(format!("the telemetry it left can't be right and was dropped: {fault}"));
         trial.phases.clear();
         trial.metrics.clear();
+        trial.sites = None;
     }
     Ok(Some(trial))
 }
@@ -137,7 +151,13 @@ struct Before {
 const SINGLE_THREADED: [(&str, &str); 3] =
     [("RAYON_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("OMP_NUM_THREADS", "1")];
 
-fn start(planned: &Planned, settings: &Settings, segment: &File, messages: &File) -> Result<u32, SuperviseError> {
+fn start(
+    planned: &Planned,
+    settings: &Settings,
+    segment: &File,
+    stacks: Option<&Stacks>,
+    messages: &File,
+) -> Result<u32, SuperviseError> {
     let mut command = Command::new(&settings.program);
     // What would put another allocator, or other settings, in the place of the one under test.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MALLOC_")) {
@@ -153,7 +173,13 @@ fn start(planned: &Planned, settings: &Settings, segment: &File, messages: &File
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(messages.try_clone().map_err(SuperviseError::Messages)?);
-    spawn::spawn(&mut command, segment.as_fd(), &settings.confinement)
+    let mut shared = vec![segment.as_fd()];
+    if let Some(stacks) = stacks {
+        let fd = stacks.file.as_raw_fd();
+        command.env(STACKS_VARIABLE.to_string_lossy().as_ref(), format!("fd:{fd}"));
+        shared.push(stacks.file.as_fd());
+    }
+    spawn::spawn(&mut command, &shared, &settings.confinement)
         .map(|child| child.id())
         .map_err(|source| SuperviseError::Spawn { program: settings.program.clone(), source })
 }
@@ -180,6 +206,9 @@ struct Watch<'a> {
     highest_sample: u64,
     samples: u64,
     peaks_are_exact: bool,
+    /// Whether to look where its code is, and where it was at the last stop.
+    reads_modules: bool,
+    modules: Modules,
     /// Times the child has stopped.
     stops: u32,
     /// One for each phase that ended; `None` where `/proc` could not be read at one of its ends.
@@ -201,6 +230,8 @@ impl<'a> Watch<'a> {
             highest_sample: 0,
             samples: 0,
             peaks_are_exact: true,
+            reads_modules: false,
+            modules: Modules::default(),
             stops: 0,
             phases: Vec::new(),
         }
@@ -278,6 +309,10 @@ impl<'a> Watch<'a> {
     fn at_stop(&mut self) {
         self.sample();
         let end = self.sampler.as_ref().and_then(Sampler::snapshot);
+        // A library that was unloaded meanwhile has no names any more; what is there stays known if the child dies.
+        if let Some(modules) = self.reads_modules.then(|| Modules::of(self.pid)).flatten() {
+            self.modules = modules;
+        }
         if self.stops > 0 {
             self.phases.push(self.last.zip(end).map(|(begin, end)| self.watched(begin, end)));
         }

@@ -1,11 +1,13 @@
 //! Runs a plan: each trial in a fresh child, watched from outside.
 //!
 //! `child` starts one child and stays with it to its end; `reading` turns the segment it leaves into a report's phases;
+//! `stacks` is the memory for call stacks, where they are sampled;
 //! this file goes through the plan. Called by the command line. Whatever happens to a child is an
 //! [`Outcome`](crate::report::Outcome), never an error here.
 
 mod child;
 mod reading;
+mod stacks;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,6 +17,7 @@ use heapgate_segment::layout::{DEFAULT_SLOTS, Level};
 
 use crate::plan::{Plan, Planned};
 use crate::report::Trial;
+use crate::sites::Symbols;
 pub use crate::sys::spawn::{Confinement, ConfinementError};
 
 /// How trials are run.
@@ -32,6 +35,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// What the kernel is to hold trials to.
     pub confinement: Confinement,
+    /// Whether call stacks of the measured phase's allocations are sampled: one allocation in how many, on average; 1
+    /// for all. It costs time, which the trial's stalls don't contain and its throughput does.
+    pub sites: Option<u64>,
 }
 
 impl Settings {
@@ -45,6 +51,7 @@ impl Settings {
             slots: DEFAULT_SLOTS,
             timeout: DEFAULT_TIMEOUT,
             confinement: Confinement::default(),
+            sites: None,
         }
     }
 }
@@ -63,6 +70,14 @@ pub enum SuperviseError {
         "cannot make a shared-memory segment of {bytes} bytes: {source}; free memory, raise the limits (ulimit -a), or ask for fewer --slots"
     )]
     Segment {
+        /// Its size.
+        bytes: usize,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// No shared memory for call stacks.
+    #[error("cannot make shared memory for {bytes} bytes of call stacks: {source}; free memory, or leave out --sites")]
+    Stacks {
         /// Its size.
         bytes: usize,
         /// What the kernel said.
@@ -123,6 +138,7 @@ pub fn run<E: From<SuperviseError>>(
     mut observer: impl FnMut(Event<'_>) -> Result<(), E>,
 ) -> Result<Finish, E> {
     crate::sys::wait::keep_ended_children();
+    let mut symbols = Symbols::default();
     let order = plan.order();
     for (index, &(cell, rep)) in order.iter().enumerate() {
         if stop.load(Relaxed) {
@@ -130,7 +146,7 @@ pub fn run<E: From<SuperviseError>>(
         }
         let planned = &plan.cells[cell];
         observer(Event::Started { index, of: order.len(), planned, rep })?;
-        match child::run(planned, rep, settings, stop)? {
+        match child::run(planned, rep, settings, stop, &mut symbols)? {
             Some(trial) => observer(Event::Ended(Box::new(trial)))?,
             None => return Ok(Finish::Stopped),
         }

@@ -101,8 +101,8 @@ fn is_usable(cpu: usize) -> bool {
 ///
 /// # Errors
 /// What the kernel said: of the program, or of one of the limits.
-pub fn spawn(command: &mut Command, shared: BorrowedFd<'_>, confinement: &Confinement) -> io::Result<Child> {
-    let fd = shared.as_raw_fd();
+pub fn spawn(command: &mut Command, shared: &[BorrowedFd<'_>], confinement: &Confinement) -> io::Result<Child> {
+    let shared: Vec<i32> = shared.iter().map(AsRawFd::as_raw_fd).collect();
     let confinement = Prepared::new(confinement)?;
     command.process_group(0);
     // SAFETY: the closure runs in the forked child before exec. It makes system calls only: no allocation, no lock;
@@ -110,7 +110,9 @@ pub fn spawn(command: &mut Command, shared: BorrowedFd<'_>, confinement: &Confin
     unsafe {
         command.pre_exec(move || {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            check(libc::fcntl(fd, libc::F_SETFD, 0))?;
+            for &fd in &shared {
+                check(libc::fcntl(fd, libc::F_SETFD, 0))?;
+            }
             confinement.apply()
         });
     }

@@ -1,0 +1,136 @@
+//! Addresses to functions and lines, by the debugging information of the files that the code came from.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use addr2line::Loader;
+use object::read::{Object, ObjectSegment, ReadCache};
+
+use super::modules::{Modules, Place};
+
+/// One function at an address; several where some were inlined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Its name, demangled, or the module and the place in it where there is none.
+    pub function: String,
+    /// Its source file, as the compiler had it.
+    pub file: Option<String>,
+    /// The line; 0 where unknown.
+    pub line: u32,
+}
+
+/// Resolves addresses; keeps what it has found, since repetitions of a trial have the same stacks.
+#[derive(Default)]
+pub struct Symbols {
+    files: BTreeMap<PathBuf, Option<Symbolizer>>,
+    found: BTreeMap<(PathBuf, u64), Vec<Frame>>,
+}
+
+impl std::fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Symbols").field("files", &self.files.keys()).field("found", &self.found.len()).finish()
+    }
+}
+
+impl Symbols {
+    /// The functions at return address `address`, the innermost first; one without a name where nothing is known.
+    pub fn frames(&mut self, modules: &Modules, address: u64) -> &[Frame] {
+        // The call is before the place it returns to, which may be another line, or another function.
+        let Some(place) = modules.find(address.saturating_sub(1)) else {
+            return self.found.entry((PathBuf::new(), 0)).or_insert_with(|| vec![Frame::default()]);
+        };
+        let key = (place.path.to_owned(), place.offset);
+        self.found.entry(key).or_insert_with(|| {
+            let file = self.files.entry(place.path.to_owned()).or_insert_with(|| Symbolizer::new(place));
+            let frames = file.as_ref().map(|file| file.frames(place.offset)).unwrap_or_default();
+            if frames.is_empty() { vec![unnamed(place)] } else { frames }
+        })
+    }
+}
+
+fn unnamed(place: Place<'_>) -> Frame {
+    let module = place.path.file_name().unwrap_or_default().to_string_lossy();
+    Frame { function: format!("{module}+{:#x}", place.offset), file: None, line: 0 }
+}
+
+/// One executable or library.
+struct Symbolizer {
+    loader: Loader,
+    /// Where parts of the file are meant to be in memory: offset, length, address.
+    segments: Vec<(u64, u64, u64)>,
+}
+
+impl Symbolizer {
+    /// `None` if the file can't be read as one, or is another than the one that was mapped.
+    fn new(place: Place<'_>) -> Option<Self> {
+        let same = std::fs::metadata(place.path).is_ok_and(|file| file.ino() == place.inode);
+        let segments = if same { segments(place.path)? } else { return None };
+        Some(Self { loader: Loader::new(place.path).ok()?, segments })
+    }
+
+    fn frames(&self, offset: u64) -> Vec<Frame> {
+        let within = |&&(start, length, _): &&(u64, u64, u64)| offset >= start && offset - start < length;
+        let Some(&(start, _, address)) = self.segments.iter().find(within) else { return Vec::new() };
+        let address = address.wrapping_add(offset - start);
+        let mut frames = self.inlined(address);
+        // The outermost has a symbol even where debugging information is missing.
+        if let Some(symbol) = self.loader.find_symbol(address) {
+            let name = || addr2line::demangle_auto(Cow::Borrowed(symbol), None).into_owned();
+            match frames.last_mut() {
+                Some(frame) if frame.function.is_empty() => frame.function = name(),
+                Some(_) => {}
+                None => frames.push(Frame { function: name(), file: None, line: 0 }),
+            }
+        }
+        frames.retain(|frame| !frame.function.is_empty());
+        frames
+    }
+
+    /// By the debugging information; empty where there is none, or it can't be read.
+    fn inlined(&self, address: u64) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let Ok(mut found) = self.loader.find_frames(address) else { return frames };
+        while let Ok(Some(frame)) = found.next() {
+            let location = frame.location.as_ref();
+            frames.push(Frame {
+                function: frame.function.and_then(|f| f.demangle().ok().map(Cow::into_owned)).unwrap_or_default(),
+                file: location.and_then(|l| l.file).map(str::to_owned),
+                line: location.and_then(|l| l.line).unwrap_or(0),
+            });
+        }
+        frames
+    }
+}
+
+fn segments(path: &Path) -> Option<Vec<(u64, u64, u64)>> {
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let file = object::File::parse(&cache).ok()?;
+    Some(file.segments().map(|segment| (segment.file_range().0, segment.file_range().1, segment.address())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_the_name_and_the_file_of_its_function() {
+        let modules = Modules::of(std::process::id()).unwrap();
+        let address = an_address_has_the_name_and_the_file_of_its_function as fn() as usize as u64;
+        let mut symbols = Symbols::default();
+        let frames = symbols.frames(&modules, address + 2);
+        let frame = frames.last().unwrap();
+        assert!(frame.function.ends_with("an_address_has_the_name_and_the_file_of_its_function"), "{frame:?}");
+        assert!(frame.file.as_deref().is_some_and(|file| file.ends_with("core/src/sites/symbols.rs")), "{frame:?}");
+        assert!(frame.line > 0);
+    }
+
+    #[test]
+    fn what_is_in_no_file_has_no_name() {
+        let modules = Modules::of(std::process::id()).unwrap();
+        assert_eq!(Symbols::default().frames(&modules, 0), [Frame::default()]);
+        assert_eq!(Symbols::default().frames(&modules, u64::MAX), [Frame::default()]);
+    }
+}
