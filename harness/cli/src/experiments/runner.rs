@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use heapgate_bench::Variant;
-use heapgate_core::experiment::{Arm, Evaluation, Experiment, evaluate};
+use heapgate_core::experiment::{Arm, Body, Evaluation, Experiment, evaluate};
 use heapgate_core::plan::{Plan, Planned};
 use heapgate_core::report::{Cell, Report};
 use heapgate_core::supervisor::Settings;
@@ -12,6 +12,9 @@ use heapgate_core::supervisor::Settings;
 use crate::fail::Failure;
 use crate::matrix::{Matrix, find_variant, parse_params};
 use crate::run::{End, Session};
+
+/// One allocation in how many has its call stack sampled: see `heapgate run --sites`.
+const SITES_PERIOD: u64 = 64;
 
 /// How experiments are run.
 #[derive(Debug)]
@@ -43,9 +46,14 @@ impl Runner {
     /// If nothing could be run.
     pub fn run(&self, experiment: &Experiment) -> Result<Ran, Failure> {
         let (arms, problems) = self.plan(experiment)?;
-        let plan = Plan { cells: arms.values().cloned().collect(), reps: self.reps, seed: self.seed };
-        let session =
-            Session { plan, settings: self.settings.clone(), output: report_path(&self.folder, experiment.number) };
+        let sites = matches!(experiment.body, Body::Sites { .. });
+        // Shares of sites have an error of their own, which one repetition gives.
+        let reps = if sites { 1 } else { self.reps };
+        let session = Session {
+            plan: Plan { cells: arms.values().cloned().collect(), reps, seed: self.seed },
+            settings: Settings { sites: sites.then_some(SITES_PERIOD), ..self.settings.clone() },
+            output: report_path(&self.folder, experiment.number),
+        };
         let ran = session.run()?;
         let completed = ran.report.trials.iter().all(|trial| trial.outcome.is_completed());
         let evaluation = evaluation(experiment, &ran.report, &arms, problems);

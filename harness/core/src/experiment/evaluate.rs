@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Arm, Body, Claim, Experiment, Row};
 use crate::metric::{MetricId, Unit};
-use crate::report::{Cell, CellTrials, Machine, Report, Trial};
+use crate::render;
+use crate::report::{Cell, CellTrials, Machine, Report, Sites, Trial};
 use crate::stats::sample::median;
 use crate::stats::two_samples::factor;
 
@@ -219,6 +220,20 @@ pub fn evaluate(
         evaluation.rows =
             rows.iter().map(|row| compare(row, &values(row.base, row), &values(row.other, row))).collect();
     }
+    if let Body::Sites { claims, .. } = &experiment.body {
+        let sites = |arm: &Arm| Sites::merged(trials(arm)?.completed().filter_map(|trial| trial.sites.as_ref()));
+        evaluation.rows = arms
+            .first()
+            .and_then(|arm| Some((arm.name, sites(arm)?)))
+            .map_or_else(Vec::new, |(arm, sites)| top_sites(arm, &sites, claims));
+        evaluation.sites = arms
+            .iter()
+            .filter_map(|arm| {
+                let text = render::sites::table(&sites(arm)?, render::Options::default());
+                Some(SiteTable { arm: arm.name.to_owned(), text })
+            })
+            .collect();
+    }
     if let Body::UnitCosts { .. } = &experiment.body {
         evaluation.costs = arms.iter().filter_map(|arm| cost(arm.name, trials(arm)?)).collect();
     }
@@ -229,6 +244,30 @@ fn failures(arm: &str, trials: &CellTrials<'_>) -> Option<String> {
     let failed: Vec<&&Trial> = trials.trials.iter().filter(|t| !t.outcome.is_completed()).collect();
     let first = failed.first()?;
     Some(format!("{arm}: {} of {} repetitions: {}", failed.len(), trials.trials.len(), first.outcome))
+}
+
+/// The sites that allocate most, by rank beside those of the source: which is which can't be matched, so no direction
+/// can hold.
+fn top_sites(arm: &str, sites: &Sites, claims: &[(&str, f64, f64)]) -> Vec<Compared> {
+    let figure = |what: String, unit, claimed, measured: f64| Compared {
+        what,
+        unit,
+        base: arm.to_owned(),
+        other: arm.to_owned(),
+        claimed: Some(self::claimed(Claim::At(claimed))),
+        measured: Some(Measured { base: measured, other: measured, factor: None, interval: None }),
+        holds: Holds::NoClaim,
+    };
+    let ranked = claims.iter().zip(&sites.sites).enumerate();
+    ranked
+        .flat_map(|(rank, (&(name, share, mean_bytes), site))| {
+            let rank = rank + 1;
+            [
+                figure(format!("site {rank}, share (source: {name})"), Unit::Share, share, sites.share(site)),
+                figure(format!("site {rank}, mean size"), Unit::Bytes, mean_bytes, site.mean_bytes()),
+            ]
+        })
+        .collect()
 }
 
 fn compare(row: &Row, base: &[f64], other: &[f64]) -> Compared {

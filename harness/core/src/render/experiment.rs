@@ -69,7 +69,7 @@ fn push_rows(out: &mut String, found: &Evaluation, options: Options) {
     let mut table = lines(&[Side::Left, Side::Left, Side::Left, Side::Left, Side::Left], &rows).into_iter();
     let _ = writeln!(out, "{}", options.style.dim(&table.next().unwrap_or_default()));
     for (row, line) in found.rows.iter().zip(table) {
-        let _ = writeln!(out, "{}  {}", row.what, options.style.dim(&format!("{} → {}", row.base, row.other)));
+        let _ = writeln!(out, "{}  {}", row.what, options.style.dim(&arms(row)));
         let painted = match row.holds {
             Holds::Yes => line.strip_suffix("yes").map(|line| format!("{line}{}", options.style.good("yes"))),
             Holds::No => line.strip_suffix("no").map(|line| format!("{line}{}", options.style.bad("no"))),
@@ -97,9 +97,9 @@ pub(super) fn words(row: &Compared) -> Words {
         claimed: row.claimed.map_or_else(dash, |claimed| self::claimed(row.unit, claimed)),
         measured: row.measured.map_or_else(dash, |measured| {
             let (base, other) = human::pair(row.unit, measured.base, measured.other);
-            format!("{base} → {other}")
+            if row.base == row.other { other } else { format!("{base} → {other}") }
         }),
-        factor: row.measured.map_or_else(dash, factor),
+        factor: row.measured.filter(|_| row.base != row.other).map_or_else(dash, factor),
         holds: match row.holds {
             Holds::Yes => "yes",
             Holds::No => "no",
@@ -108,6 +108,11 @@ pub(super) fn words(row: &Compared) -> Words {
             Holds::NotMeasured => "unavailable",
         },
     }
+}
+
+/// `heap → arena`
+pub(super) fn arms(row: &Compared) -> String {
+    if row.base == row.other { row.other.clone() } else { format!("{} → {}", row.base, row.other) }
 }
 
 fn claimed(unit: Unit, claimed: Claimed) -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::experiment::{summary, words};
+use super::experiment::{arms, summary, words};
 use super::human;
 use super::markdown::escaped;
 use crate::experiment::{Cost, Findings};
@@ -66,10 +66,9 @@ pub fn render(findings: &Findings) -> String {
                 let words = words(row);
                 let _ = writeln!(
                     out,
-                    "| {} | {} → {} | {} | {} | {} | {} |",
+                    "| {} | {} | {} | {} | {} | {} |",
                     escaped(&row.what),
-                    escaped(&row.base),
-                    escaped(&row.other),
+                    escaped(&arms(row)),
                     words.claimed,
                     words.measured,
                     words.factor,

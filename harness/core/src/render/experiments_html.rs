@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::experiment::{Words, summary, words};
+use super::experiment::{Words, arms, summary, words};
 use super::human;
 use crate::experiment::{Compared, Cost, Curve, Evaluation, Findings};
 use crate::metric::Unit;
@@ -62,10 +62,9 @@ fn push_experiment(out: &mut String, found: &Evaluation) {
             let Words { claimed, measured, factor, holds } = words(row);
             let _ = writeln!(
                 out,
-                "<tr><td>{}</td><td class=\"dim\">{} → {}</td><td class=\"w\">{}</td><td class=\"w\">{}</td><td class=\"w\">{}</td><td>{}</td><td class=\"{holds}\">{holds}</td></tr>",
+                "<tr><td>{}</td><td class=\"dim\">{}</td><td class=\"w\">{}</td><td class=\"w\">{}</td><td class=\"w\">{}</td><td>{}</td><td class=\"{holds}\">{holds}</td></tr>",
                 escaped(&row.what),
-                escaped(&row.base),
-                escaped(&row.other),
+                escaped(&arms(row)),
                 escaped(&claimed),
                 escaped(&measured),
                 escaped(&factor),
@@ -90,7 +89,7 @@ fn push_experiment(out: &mut String, found: &Evaluation) {
 fn interval_plot(row: &Compared) -> String {
     const WIDTH: f64 = 140.0;
     const DECADES: f64 = 2.0;
-    let Some(measured) = row.measured else { return String::new() };
+    let Some(measured) = row.measured.filter(|_| row.base != row.other) else { return String::new() };
     let x = |factor: Option<f64>| {
         let decades = factor.map_or(DECADES, |f| f.max(1e-9).log10()).clamp(-DECADES, DECADES);
         (decades / DECADES + 1.0) * WIDTH / 2.0
