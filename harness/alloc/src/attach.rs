@@ -272,12 +272,12 @@ impl Session {
     /// # Panics
     /// If there are more than [`heapgate_segment::layout::MAX_PHASES`] phases.
     pub fn begin_phase(&self, kind: u64) -> Phase {
-        self.writer.begin_phase(kind, thread::current())
+        self.writer.begin_phase(kind, thread::current().inspect(|slot| thread::flush(slot)))
     }
 
     /// Takes the totals of a phase: what happens from here on is not the phase's.
     pub fn close_phase(&self, phase: &Phase, units: u64, checksum: u64) {
-        phase.close(units, checksum, thread::current());
+        phase.close(units, checksum, thread::current().inspect(|slot| thread::flush(slot)));
     }
 
     /// If a supervisor wants it: waits until it lets this process go on. A forked child, which nobody supervises, does

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`layout`] | the bytes: header, slots, phases, and the check that they are what they claim |
 //! | [`slot`] | one thread's counters, and the table of who owns which |
+//! | [`tally`] | one slot's counts at one moment |
 //! | [`histogram`] | the log-linear scale of latencies |
 //! | [`size_class`] | the same scale, coarser, for sizes |
 //! | [`clock`] | ticks: what the histograms count in |
@@ -33,5 +34,7 @@ pub mod map;
 pub mod reader;
 #[cfg(not(loom))]
 pub mod slot;
+#[cfg(not(loom))]
+pub mod tally;
 #[cfg(not(loom))]
 pub mod writer;
