@@ -30,6 +30,8 @@ thread_local! {
     /// The most this thread had live since a [`crate::ThreadWatch`] began, up to the slot's last flush: a flush forgets
     /// its slot's highest point.
     static HIGHEST: Cell<Live> = const { Cell::new(Live { objects: 0, bytes: 0 }) };
+    /// Objects of one byte that watches have allocated and freed in this thread.
+    static PROBES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// This thread's own slot, if it has one already.
@@ -67,6 +69,16 @@ pub(crate) fn highest(slot: &Slot) -> Live {
 /// Starts the highest point anew, or puts back one of before.
 pub(crate) fn set_highest(live: Live) {
     HIGHEST.set(live);
+}
+
+/// Objects of one byte that watches have allocated and freed in this thread.
+pub(crate) fn probes() -> u64 {
+    PROBES.get()
+}
+
+/// Notes more of them.
+pub(crate) fn add_probes(more: u64) {
+    PROBES.set(PROBES.get() + more);
 }
 
 /// Whether this thread asked for a slot: it does at its first counted call.

@@ -40,6 +40,8 @@ pub struct ThreadWatch {
     before: Tally,
     /// The highest point of the watches around this one.
     outer: Live,
+    /// Allocations that watches had made in this thread when this one began.
+    probes: u64,
     /// Bound to its thread, whose slot it reads.
     not_send: PhantomData<*const ()>,
 }
@@ -103,6 +105,9 @@ impl ThreadWatch {
         if level() == Level::Off as u64 {
             return Err(WatchError::Off);
         }
+        // What the watches around this one have seen so far; a thread without a slot has none.
+        let outer = thread::current().map_or_else(Live::default, thread::highest);
+        thread::add_probes(if thread::current().is_some() { 2 } else { 0 });
         // The first counted call of a thread claims its slot; the second must show in it.
         probe();
         let slot = thread::current().ok_or(if thread::has_counted() {
@@ -115,11 +120,10 @@ impl ThreadWatch {
         if slot.tally().objects_allocated == before.objects_allocated {
             return Err(WatchError::Off);
         }
-        let outer = thread::highest(slot);
         thread::flush(slot);
         let before = slot.tally();
         thread::set_highest(before.live());
-        Ok(Self { slot, before, outer, not_send: PhantomData })
+        Ok(Self { slot, before, outer, probes: thread::probes(), not_send: PhantomData })
     }
 
     /// What this thread did since.
@@ -127,12 +131,15 @@ impl ThreadWatch {
     pub fn end(self) -> Watched {
         let now = self.slot.tally();
         let (start, left, highest) = (self.before.live(), now.live(), thread::highest(self.slot));
+        // Watches within this one are not what is watched: each object of one byte, freed at once.
+        let probes = thread::probes().wrapping_sub(self.probes);
         let reallocations = now.realloc_calls.wrapping_sub(self.before.realloc_calls);
+        let since = |now: u64, before: u64| now.wrapping_sub(before).wrapping_sub(probes);
         Watched {
-            allocations: now.objects_allocated.wrapping_sub(self.before.objects_allocated).wrapping_add(reallocations),
+            allocations: since(now.objects_allocated, self.before.objects_allocated).wrapping_add(reallocations),
             reallocations,
-            deallocations: now.objects_freed.wrapping_sub(self.before.objects_freed),
-            allocated_bytes: now.bytes_allocated.wrapping_sub(self.before.bytes_allocated),
+            deallocations: since(now.objects_freed, self.before.objects_freed),
+            allocated_bytes: since(now.bytes_allocated, self.before.bytes_allocated),
             peak_live_objects: highest.objects.wrapping_sub(start.objects).max(0).unsigned_abs(),
             peak_live_bytes: highest.bytes.wrapping_sub(start.bytes).max(0).unsigned_abs(),
             left_objects: left.objects.wrapping_sub(start.objects),
@@ -148,7 +155,7 @@ impl Drop for ThreadWatch {
     }
 }
 
-/// One allocation that no optimisation removes.
+/// One allocation of one byte that no optimisation removes.
 fn probe() {
     drop(black_box(Box::new(0u8)));
 }

@@ -90,6 +90,7 @@ fn a_watch_within_a_watch_belongs_to_both() {
     let outer = outer.end();
     assert_eq!((inner.peak_live_objects, inner.left_objects), (301, 0));
     assert_eq!((outer.peak_live_objects, outer.left_objects), (11 + 301, 11));
+    assert_eq!((outer.allocations, outer.deallocations), (11 + 301 + 6, 301 + 6));
     drop(kept);
 }
 
@@ -99,6 +100,16 @@ fn a_peak_before_an_inner_watch_is_kept() {
     drop(objects(50, 10));
     watched(|| drop(objects(2, 10)));
     assert_eq!(outer.end().peak_live_objects, 51);
+}
+
+#[test]
+fn an_inner_watch_does_not_count_itself() {
+    let outer = ThreadWatch::begin().expect("installed");
+    let at_the_peak = watched(|| ());
+    let outer = outer.end();
+    assert_eq!((outer.allocations, outer.deallocations, outer.allocated_bytes), (0, 0, 0));
+    assert_eq!((outer.peak_live_objects, outer.peak_live_bytes), (0, 0));
+    assert_eq!(at_the_peak.allocations, 0);
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 mod args;
 mod build;
+mod cargo;
 mod fail;
 mod matrix;
+mod own_bench;
 mod progress;
 mod run;
+mod source;
 mod store;
 
 use std::process::ExitCode;

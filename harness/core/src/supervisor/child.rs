@@ -139,6 +139,9 @@ const SINGLE_THREADED: [(&str, &str); 3] =
 
 fn start(planned: &Planned, settings: &Settings, segment: &File, messages: &File) -> Result<u32, SuperviseError> {
     let mut command = Command::new(&settings.program);
+    if let Some(directory) = &settings.directory {
+        command.current_dir(directory);
+    }
     // What would put another allocator, or other settings, in the place of the one under test.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MALLOC_")) {
         command.env_remove(name);
