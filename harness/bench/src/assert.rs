@@ -30,6 +30,16 @@ pub fn watch<R>(work: impl FnOnce() -> R) -> (R, Watched) {
     (result, watch.end())
 }
 
+/// The limit of an assertion, of whatever type of integer.
+///
+/// # Panics
+/// If it is negative.
+#[doc(hidden)]
+#[track_caller]
+pub fn limit(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or_else(|_| panic!("a limit is not negative"))
+}
+
 /// Makes heapgate's the global allocator of a crate of tests, so that its tests can count.
 ///
 /// Without arguments it is [`Allocator`](crate::Allocator), with the switch of allocators; `test_allocator!(MiMalloc =
@@ -66,7 +76,7 @@ macro_rules! test_allocator {
 #[macro_export]
 macro_rules! assert_allocations {
     ($compare:tt $limit:expr, $work:expr $(,)?) => {{
-        let limit: u64 = $limit;
+        let limit = $crate::limit($limit);
         let (result, watched) = $crate::watch($work);
         if !(watched.allocations $compare limit) {
             ::core::panic!(
@@ -120,15 +130,8 @@ macro_rules! assert_no_allocations {
 /// If it has another number, or [can't be counted](crate::watch).
 #[macro_export]
 macro_rules! assert_peak_live {
-    ($compare:tt $number:literal $unit:ident, $work:expr $(,)?) => {
-        $crate::assert_peak_live!(@bytes $compare ($number * $crate::bytes::$unit),
-            ::core::concat!(::core::stringify!($number), " ", ::core::stringify!($unit)), $work)
-    };
-    ($compare:tt $limit:expr, $work:expr $(,)?) => {
-        $crate::assert_peak_live!(@bytes $compare ($limit), ::core::concat!(::core::stringify!($limit), " bytes"), $work)
-    };
     (@bytes $compare:tt $limit:expr, $shown:expr, $work:expr) => {{
-        let limit: u64 = $limit;
+        let limit = $crate::limit($limit);
         let (result, watched) = $crate::watch($work);
         if !(watched.peak_live_bytes $compare limit) {
             ::core::panic!(
@@ -142,6 +145,13 @@ macro_rules! assert_peak_live {
         }
         result
     }};
+    ($compare:tt $number:literal $unit:ident, $work:expr $(,)?) => {
+        $crate::assert_peak_live!(@bytes $compare ($number * $crate::bytes::$unit),
+            ::core::concat!(::core::stringify!($number), " ", ::core::stringify!($unit)), $work)
+    };
+    ($compare:tt $limit:expr, $work:expr $(,)?) => {
+        $crate::assert_peak_live!(@bytes $compare ($limit), ::core::concat!(::core::stringify!($limit), " bytes"), $work)
+    };
 }
 
 /// Units of [`assert_peak_live!`](crate::assert_peak_live).

@@ -16,7 +16,9 @@ mod switch;
 mod trial;
 mod workload;
 
-pub use allocator::{AllocatorSpec, Base, SpecError};
+pub use allocator::{AllocatorSpec, Base, SpecError, Under};
+#[doc(hidden)]
+pub use assert::limit;
 pub use assert::{bytes, watch};
 pub use child::{TrialError, parse_param, run_trial};
 pub use closure::CLOSURE_STEPS;

@@ -34,7 +34,7 @@ fn limits_are_exact() {
     assert_peak_live!(== 48, || boxes(3));
     assert_peak_live!(< 49, || boxes(3));
     assert_peak_live!(<= 2 KiB, || drop(black_box(vec![1u8; 2048])));
-    let limit = 3 * 16;
+    let limit: usize = 3 * 16;
     assert_peak_live!(<= limit, || boxes(3));
 }
 

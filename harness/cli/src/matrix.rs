@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use heapgate_bench::{Injection, Params, parse_param};
+use heapgate_bench::{Injection, Params, Under, parse_param};
 use heapgate_core::plan::{Plan, Planned};
 use heapgate_core::report::Cell;
 
 use crate::fail::Failure;
-use crate::source::{Described, Source, Under};
+use crate::source::{Described, Source};
 
 /// What was asked for.
 #[derive(Debug)]
@@ -66,10 +66,7 @@ impl Matrix<'_> {
             unit: variant.unit.clone(),
             figures: variant.figures.clone(),
             arguments,
-            environment: match allocator {
-                Under::Switch(spec) => spec.environment().map(|(name, value)| (name.to_owned(), value)).into(),
-                Under::Own => Vec::new(),
-            },
+            environment: allocator.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }
 }

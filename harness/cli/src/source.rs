@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use heapgate_bench::{AllocatorSpec, Error, ParamSpec, Params, Variant};
+use heapgate_bench::{Error, ParamSpec, Params, Under, Variant};
 use heapgate_core::report::Build;
 use heapgate_workloads::variants;
 use serde::Deserialize;
@@ -102,47 +102,21 @@ impl Source {
     pub fn allocators(&self, variant: &Described, asked: &[Under]) -> Result<Vec<Under>, Failure> {
         if !self.switches_allocators {
             return match asked.iter().find(|&under| *under != Under::Own) {
-                Some(Under::Switch(spec)) => Err(Failure::usage(format!(
-                    "--allocator {spec}: bench '{}' has an allocator of its own; leave --allocator out, or say `own`",
+                Some(under) => Err(Failure::usage(format!(
+                    "--allocator {under}: bench '{}' has an allocator of its own; leave --allocator out, or say `own`",
                     self.bench.as_deref().unwrap_or_default()
                 ))),
-                _ => Ok(vec![Under::Own]),
+                None => Ok(vec![Under::Own]),
             };
         }
         if asked.contains(&Under::Own) {
             return Err(Failure::usage("--allocator own: it is for benches with an allocator of their own"));
         }
         if asked.is_empty() {
-            let parse = |name: &String| name.parse().map(Under::Switch).map_err(Failure::internal);
+            let parse = |name: &String| name.parse::<Under>().map_err(Failure::internal);
             return variant.default_allocators.iter().map(parse).collect();
         }
         Ok(asked.to_vec())
-    }
-}
-
-/// The allocator of a cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Under {
-    /// One that our switch can choose.
-    Switch(AllocatorSpec),
-    /// The bench's own, which heapgate knows nothing of.
-    Own,
-}
-
-impl std::fmt::Display for Under {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Switch(spec) => spec.fmt(f),
-            Self::Own => f.write_str("own"),
-        }
-    }
-}
-
-impl std::str::FromStr for Under {
-    type Err = heapgate_bench::SpecError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "own" { Ok(Self::Own) } else { text.parse().map(Self::Switch) }
     }
 }
 

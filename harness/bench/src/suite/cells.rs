@@ -5,32 +5,11 @@ use std::fmt;
 use super::Suite;
 use super::arguments::Arguments;
 use super::figures::{FIGURES, Figures};
-use crate::allocator::AllocatorSpec;
+use crate::allocator::{SpecError, Under};
 use crate::inject::Injection;
 use crate::json::Json;
 use crate::switch;
 use crate::workload::{Params, Variant};
-
-/// The name of an allocator that is the user's.
-const OWN: &str = "own";
-
-/// The allocator of a cell.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Under {
-    /// One of the switch's.
-    Switch(AllocatorSpec),
-    /// The user's own.
-    Own,
-}
-
-impl fmt::Display for Under {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Switch(spec) => spec.fmt(f),
-            Self::Own => f.write_str(OWN),
-        }
-    }
-}
 
 /// One thing to measure.
 #[derive(Debug, Clone)]
@@ -95,18 +74,18 @@ pub(super) fn plan(suite: &Suite, arguments: &Arguments) -> Result<Vec<Cell>, St
 }
 
 fn allocators(variant: &Variant, asked: &[String]) -> Result<Vec<Under>, String> {
+    let parse = |name: &str| name.parse::<Under>().map_err(|error: SpecError| error.to_string());
+    let asked: Vec<Under> = asked.iter().map(|name| parse(name)).collect::<Result<_, _>>()?;
     if switch::in_use().is_none() {
-        return match asked.iter().find(|name| *name != OWN) {
-            Some(name) => Err(format!("--allocator {name}: this bench has an allocator of its own, '{OWN}'")),
+        return match asked.iter().find(|&under| *under != Under::Own) {
+            Some(under) => Err(format!("--allocator {under}: this bench has an allocator of its own, 'own'")),
             None => Ok(vec![Under::Own]),
         };
     }
-    let parse = |name: &str| name.parse().map(Under::Switch).map_err(|error: crate::SpecError| error.to_string());
-    if asked.is_empty() {
-        variant.default_allocators.iter().map(|name| parse(name)).collect()
-    } else {
-        asked.iter().map(|name| parse(name)).collect()
+    if asked.contains(&Under::Own) {
+        return Err("--allocator own: it is for benches with an allocator of their own".to_owned());
     }
+    if asked.is_empty() { variant.default_allocators.iter().map(|name| parse(name)).collect() } else { Ok(asked) }
 }
 
 /// What came of a cell's repetitions.
@@ -178,4 +157,41 @@ fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     let mut values: Vec<f64> = values.flatten().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    static VARIANT: Variant = crate::bench!("text/count", "byte", || || 1u64);
+
+    /// What came of trials with these figures and checksums.
+    pub(in crate::suite) fn outcome(trials: &[([Option<f64>; FIGURES.len()], u64)]) -> Outcome {
+        let (params, allocator) = (Params::default(), Under::Own);
+        let mut outcome = Outcome::new(Cell { variant: &VARIANT, params, allocator, steps: None, inject: None });
+        for &(values, checksum) in trials {
+            outcome.add(Ok(Figures { values, checksum, own: Vec::new() }));
+        }
+        outcome
+    }
+
+    #[test]
+    fn exact_figures_that_differ_are_named_and_noisy_ones_are_not() {
+        let mut other = [Some(1.0); FIGURES.len()];
+        (other[0], other[9]) = (Some(1.5), Some(99.0));
+        let differing = outcome(&[([Some(1.0); FIGURES.len()], 1), (other, 1), (other, 2)]);
+        let expected = [("allocations_per_unit", Some((1.0, 1.5))), ("the answers", None)];
+        assert_eq!(differing.disagreements(), expected);
+        assert_eq!((differing.median(0), differing.median(1)), (Some(1.5), Some(1.0)));
+        assert!(outcome(&[(other, 1), (other, 1)]).disagreements().is_empty());
+    }
+
+    #[test]
+    fn what_failed_is_told_with_what_was_measured_before() {
+        let mut failed = outcome(&[([Some(2.0); FIGURES.len()], 1)]);
+        failed.add(Err("killed by signal 9".to_owned()));
+        let json = failed.json().to_string();
+        assert!(json.contains(r#""reps":1,"failure":"killed by signal 9""#), "{json}");
+        assert!(json.contains(r#""allocations_per_unit":2"#), "{json}");
+    }
 }

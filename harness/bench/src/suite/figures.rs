@@ -56,8 +56,13 @@ pub(super) fn read(reader: Reader<'_>, own_figures: usize) -> Option<Figures> {
     let over = |live: i64, base: i64| Some(live.wrapping_sub(base) as f64);
     let (objects, bytes) = (first.begin.live_objects(), first.begin.live_bytes());
     let wall_ns = measure.end_at.map_or(0, |end| end.ns.saturating_sub(measure.begin_at.ns));
-    let ns = |ticks: f64| Some(ticks / reader.ticks_per_second(Some(Anchor::now(reader.clock())))? * 1e9);
+    let rate = ticks_per_second(reader);
     let stalls = stalls(&totals);
+    // As in the catalogue: 0 where calls were to be timed and there were none.
+    let stall_ns = |q| match quantile(&stalls, q) {
+        Some(ticks) => Some(ticks / rate? * 1e9),
+        None => (totals == Totals::default()).then_some(0.0),
+    };
     Some(Figures {
         values: [
             per_unit(totals.allocation_calls() as f64),
@@ -68,11 +73,20 @@ pub(super) fn read(reader: Reader<'_>, own_figures: usize) -> Option<Figures> {
             over(drain.end.live_objects(), objects),
             over(drain.end.live_bytes(), bytes),
             per_unit(wall_ns as f64),
-            quantile(&stalls, 0.99).and_then(ns),
-            quantile(&stalls, 1.0).and_then(ns),
+            stall_ns(0.99),
+            stall_ns(1.0),
         ],
         checksum: measure.checksum,
         own: own(measure, own_figures),
+    })
+}
+
+/// The rate of the child's clock. Of a trial that was too short to tell, some more time tells.
+fn ticks_per_second(reader: Reader<'_>) -> Option<f64> {
+    let rate = || reader.ticks_per_second(Some(Anchor::now(reader.clock())));
+    rate().or_else(|| {
+        std::thread::sleep(Anchor::RATE_INTERVAL);
+        rate()
     })
 }
 

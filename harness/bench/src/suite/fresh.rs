@@ -9,7 +9,7 @@ use heapgate_alloc::segment::layout::{self, DEFAULT_SLOTS, Level};
 use heapgate_alloc::segment::map::{Mapping, create_file};
 use heapgate_alloc::segment::reader::Reader;
 
-use super::cells::{Cell, Under};
+use super::cells::Cell;
 use super::figures::{self, Figures};
 
 /// One thread and no surprises, as under heapgate's supervisor: exact counts must be the same with and without it.
@@ -35,9 +35,7 @@ pub(super) fn run(cell: &Cell) -> Result<Figures, String> {
         command.env_remove(name);
     }
     command.args(arguments(cell)).envs(SINGLE_THREADED).env_remove("LD_PRELOAD").env_remove("GLIBC_TUNABLES");
-    if let Under::Switch(spec) = &cell.allocator {
-        command.envs(spec.environment());
-    }
+    command.envs(cell.allocator.environment());
     command.env(SEGMENT_VARIABLE, format!("fd:{fd}")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // SAFETY: the closure runs in the forked child before exec, and makes two system calls: no allocation, no lock. `fd`
     // is open in the child too, since `file` lives until the child has ended. Errors are made from errno.

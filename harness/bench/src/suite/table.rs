@@ -66,3 +66,26 @@ pub(super) fn render(outcomes: &[Outcome]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::cells::tests::outcome;
+    use super::*;
+
+    #[test]
+    fn the_table_fits_80_columns_and_says_what_differs() {
+        let large = |value: f64| [Some(value); super::super::figures::FIGURES.len()];
+        let text = render(&[outcome(&[(large(9_999_999.0), 1), (large(9_999_998.0), 1)]), outcome(&[(large(0.0), 1)])]);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert!(text.contains("text/count own  per byte, 2 repetitions"), "{text}");
+        assert!(text.contains("not the same in all repetitions: allocations_per_unit: 9999998 to 9999999"), "{text}");
+        assert!(text.contains("1 repetition\n"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_not_an_empty_table() {
+        assert!(render(&[]).contains("no name fits"));
+    }
+}

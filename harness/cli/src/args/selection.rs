@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use heapgate_bench::Injection;
+use heapgate_bench::{Injection, Under};
 use heapgate_core::config::Config;
 use heapgate_core::supervisor::{self, Confinement, Settings};
 use heapgate_segment::layout::{DEFAULT_SLOTS, Level, MAX_SAMPLE_PERIOD, MAX_SLOTS};
@@ -14,7 +14,7 @@ use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
 use crate::own_bench;
 use crate::run::Session;
-use crate::source::{Source, Under};
+use crate::source::Source;
 
 /// Repetitions where neither the command line nor the settings say: enough for a median that one bad run doesn't move.
 const DEFAULT_REPS: u32 = 5;
