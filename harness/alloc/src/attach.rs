@@ -300,7 +300,7 @@ impl Session {
     /// # Panics
     /// If there are more than [`heapgate_segment::layout::MAX_PHASES`] phases.
     pub fn begin_phase(&self, kind: u64) -> Phase {
-        let phase = self.writer.begin_phase(kind, thread::current());
+        let phase = self.writer.begin_phase(kind, thread::current().inspect(|slot| thread::flush(slot)));
         stacks::phase_began(self.writer, kind);
         phase
     }
@@ -308,7 +308,7 @@ impl Session {
     /// Takes the totals of a phase: what happens from here on is not the phase's.
     pub fn close_phase(&self, phase: &Phase, units: u64, checksum: u64) {
         stacks::phase_closes(self.writer);
-        phase.close(units, checksum, thread::current());
+        phase.close(units, checksum, thread::current().inspect(|slot| thread::flush(slot)));
     }
 
     /// If a supervisor wants it: waits until it lets this process go on. A forked child, which nobody supervises, does

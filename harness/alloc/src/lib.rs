@@ -25,7 +25,9 @@ mod rseq;
 mod stacks;
 mod telemetry;
 mod thread;
+mod watch;
 
 pub use attach::{AttachError, SEGMENT_VARIABLE, Session, attach, session};
 pub use heapgate_segment as segment;
 pub use telemetry::Telemetry;
+pub use watch::{ThreadWatch, WatchError, Watched};

@@ -153,7 +153,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
     #[inline(never)]
     unsafe fn unusual_dealloc(&self, ptr: *mut u8, layout: Layout, counted_in: Option<&Slot>) {
         match counted_in {
-            Some(slot) => slot.settle(attach::sums()),
+            Some(slot) => thread::settle(slot),
             None => unusual_count_dealloc(layout.size()),
         }
         // SAFETY: the caller's contract.
@@ -221,7 +221,7 @@ fn traced_realloc(call: impl FnOnce() -> *mut u8, old: usize, new: usize, level:
 fn count_dealloc(bytes: usize) {
     match thread::own_slot() {
         Some(slot) if !slot.count_dealloc(bytes as u64) => {}
-        Some(slot) => slot.settle(attach::sums()),
+        Some(slot) => thread::settle(slot),
         None => unusual_count_dealloc(bytes),
     }
 }
@@ -256,7 +256,7 @@ fn counted_realloc(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn settled(ptr: *mut u8, slot: &Slot) -> *mut u8 {
-    slot.settle(attach::sums());
+    thread::settle(slot);
     ptr
 }
 
@@ -304,7 +304,7 @@ fn count_failed() {
 
 fn settle_if(due: bool, slot: &Slot) {
     if due {
-        slot.settle(attach::sums());
+        thread::settle(slot);
     }
 }
 

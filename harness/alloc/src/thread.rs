@@ -6,6 +6,7 @@ use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 
 use heapgate_segment::layout::Slot;
 use heapgate_segment::slot::ADD_IS_ONE_INSTRUCTION;
+use heapgate_segment::tally::Live;
 
 use crate::attach;
 
@@ -26,6 +27,11 @@ thread_local! {
     // Both without destructor and with constant initial value: an access is a load, at any time in a thread's life.
     static SLOT: Cell<*const Slot> = const { Cell::new(null()) };
     static STANDING: Cell<Standing> = const { Cell::new(Standing::New) };
+    /// The most this thread had live since a [`crate::ThreadWatch`] began, up to the slot's last flush: a flush forgets
+    /// its slot's highest point.
+    static HIGHEST: Cell<Live> = const { Cell::new(Live { objects: 0, bytes: 0 }) };
+    /// Objects of one byte that watches have allocated and freed in this thread.
+    static PROBES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// This thread's own slot, if it has one already.
@@ -39,6 +45,45 @@ pub(crate) fn current() -> Option<&'static Slot> {
 #[inline(always)]
 pub(crate) fn own_slot() -> Option<&'static Slot> {
     if ADD_IS_ONE_INSTRUCTION { current() } else { None }
+}
+
+/// Settles this thread's slot, whose highest point may be forgotten by that.
+#[cold]
+#[inline(never)]
+pub(crate) fn settle(slot: &Slot) {
+    HIGHEST.set(highest(slot));
+    slot.settle(attach::sums());
+}
+
+/// Adds what this thread's slot holds back to the shared sums.
+pub(crate) fn flush(slot: &Slot) {
+    HIGHEST.set(highest(slot));
+    slot.flush(attach::sums());
+}
+
+/// The most this thread had live since [`set_highest`].
+pub(crate) fn highest(slot: &Slot) -> Live {
+    HIGHEST.get().max(slot.highest_since_flush())
+}
+
+/// Starts the highest point anew, or puts back one of before.
+pub(crate) fn set_highest(live: Live) {
+    HIGHEST.set(live);
+}
+
+/// Objects of one byte that watches have allocated and freed in this thread.
+pub(crate) fn probes() -> u64 {
+    PROBES.get()
+}
+
+/// Notes more of them.
+pub(crate) fn add_probes(more: u64) {
+    PROBES.set(PROBES.get() + more);
+}
+
+/// Whether this thread asked for a slot: it does at its first counted call.
+pub(crate) fn has_counted() -> bool {
+    STANDING.get() != Standing::New
 }
 
 /// Counts: in this thread's slot by `own`, or in the shared one by `shared` if the thread has none. A signal handler

@@ -180,6 +180,43 @@ impl AllocatorSpec {
     }
 }
 
+/// The allocator that a cell is measured under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Under {
+    /// One that the [`Switch`](crate::Switch) chooses.
+    Switch(AllocatorSpec),
+    /// A bench's own, called `own`, of which nothing is known.
+    Own,
+}
+
+impl Under {
+    /// The environment that makes a fresh process use it.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Switch(spec) => spec.environment().into(),
+            Self::Own => Vec::new(),
+        }
+    }
+}
+
+impl FromStr for Under {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        if text == "own" { Ok(Self::Own) } else { text.parse().map(Self::Switch) }
+    }
+}
+
+impl fmt::Display for Under {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch(spec) => spec.fmt(f),
+            Self::Own => f.write_str("own"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

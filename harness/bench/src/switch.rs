@@ -38,6 +38,12 @@ pub fn in_force() -> Base {
     }
 }
 
+/// The allocator in force, if the [`Switch`] is this program's global allocator: a program allocates before `main`.
+#[must_use]
+pub fn in_use() -> Option<Base> {
+    (CHOICE.load(Relaxed) != UNDECIDED).then(in_force)
+}
+
 #[inline(always)]
 fn choice() -> u8 {
     match CHOICE.load(Relaxed) {

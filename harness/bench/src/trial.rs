@@ -29,7 +29,7 @@ impl Trial {
     /// # Errors
     /// If the workload can't be set up.
     pub fn run(&self) -> Result<Work, Error> {
-        let phases = Phases { session: session(), base: switch::in_force() };
+        let phases = Phases { session: session(), base: switch::in_use() };
         if let Some(session) = phases.session {
             session.hold();
         }
@@ -42,7 +42,7 @@ impl Trial {
         let own = workload.steps();
         let steps =
             self.steps.map_or(own, |measure| Steps { warmup: measure.div_ceil(4).min(own.warmup), measure, ..own });
-        let region = phases.base.has_region();
+        let region = phases.base.is_some_and(Base::has_region);
         phases.run(PhaseKind::Warmup, || self.steps(steps.warmup, region, || workload.step()));
         if steps.prefill > 0 {
             phases.run(PhaseKind::Prefill, || self.steps(steps.prefill, region, || workload.prefill()));
@@ -85,11 +85,11 @@ impl Trial {
 }
 
 /// Gives back what the allocator kept, so that what is left resident is what it can't or won't give.
-fn purge(base: Base) {
-    if base.has_region() {
+fn purge(base: Option<Base>) {
+    if base.is_some_and(Base::has_region) {
         heapgate_region::purge();
     }
-    let result = if base.has_jemalloc() {
+    let result = if base.is_some_and(Base::has_jemalloc) {
         jemalloc::purge()
     } else {
         trim_system();
@@ -110,7 +110,8 @@ fn trim_system() {
 
 struct Phases {
     session: Option<Session>,
-    base: Base,
+    /// None: an allocator of the user's own, which we know nothing of.
+    base: Option<Base>,
 }
 
 impl Phases {
@@ -143,12 +144,12 @@ impl Phases {
     }
 
     fn set_gauges(&self, phase: &Phase) -> io::Result<()> {
-        if self.base.has_region() {
+        if self.base.is_some_and(Base::has_region) {
             for (gauge, value) in region_gauges() {
                 phase.set_gauge(gauge, value);
             }
         }
-        if self.base.has_jemalloc() {
+        if self.base.is_some_and(Base::has_jemalloc) {
             for (gauge, value) in jemalloc::gauges()? {
                 phase.set_gauge(gauge, value);
             }

@@ -154,6 +154,26 @@ impl Variant {
         }
     }
 
+    /// The same, from a name of the form `workload/variant`; one without `/` is a variant of `workload`.
+    #[must_use]
+    pub const fn named(workload: &'static str, name: &'static str, unit: &'static str, setup: Setup) -> Self {
+        let mut end = 0;
+        while end < name.len() {
+            if name.as_bytes()[end] == b'/' {
+                let (workload, rest) = name.split_at(end);
+                return Self::new(workload, rest.split_at(1).1, unit, "", setup);
+            }
+            end += 1;
+        }
+        Self::new(workload, name, unit, "", setup)
+    }
+
+    /// Says in one line what it does.
+    #[must_use]
+    pub const fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
     /// Takes these parameters.
     #[must_use]
     pub const fn params(self, params: &'static [ParamSpec]) -> Self {
@@ -196,22 +216,30 @@ impl Params {
     /// # Errors
     /// [`Error::Param`] for a name no spec has, or a value that is not among its choices.
     pub fn resolve(specs: &[ParamSpec], given: &BTreeMap<String, String>) -> Result<Self, Error> {
+        Self::resolve_among(specs.iter().map(|s| (s.name, s.default, s.choices)), given)
+    }
+
+    /// The same for parameters that another program describes: the name, default and choices of each.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_among<'a, Choice: AsRef<str> + 'a>(
+        specs: impl Iterator<Item = (&'a str, &'a str, &'a [Choice])>,
+        given: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let specs: Vec<_> = specs.collect();
         let mut values: BTreeMap<String, String> =
-            specs.iter().map(|s| (s.name.to_owned(), s.default.to_owned())).collect();
+            specs.iter().map(|&(name, default, _)| (name.to_owned(), default.to_owned())).collect();
 
         for (name, value) in given {
-            let spec = specs.iter().find(|s| s.name == name).ok_or_else(|| Error::Param {
-                name: name.clone(),
-                reason: format!(
-                    "there is no such parameter; there are: {}",
-                    specs.iter().map(|s| s.name).collect::<Vec<_>>().join(", ")
-                ),
+            let error = |reason| Error::Param { name: name.clone(), reason };
+            let &(.., choices) = specs.iter().find(|spec| spec.0 == name).ok_or_else(|| {
+                let names = specs.iter().map(|spec| spec.0).collect::<Vec<_>>();
+                error(format!("there is no such parameter; there are: {}", names.join(", ")))
             })?;
-            if !spec.choices.is_empty() && !spec.choices.contains(&value.as_str()) {
-                return Err(Error::Param {
-                    name: name.clone(),
-                    reason: format!("'{value}' is not one of: {}", spec.choices.join(", ")),
-                });
+            if !choices.is_empty() && !choices.iter().any(|choice| choice.as_ref() == value) {
+                let choices = choices.iter().map(AsRef::as_ref).collect::<Vec<_>>();
+                return Err(error(format!("'{value}' is not one of: {}", choices.join(", "))));
             }
             values.insert(name.clone(), value.clone());
         }

@@ -2,11 +2,14 @@
 
 mod args;
 mod build;
+mod cargo;
 mod experiments;
 mod fail;
 mod matrix;
+mod own_bench;
 mod progress;
 mod run;
+mod source;
 mod store;
 
 use std::process::ExitCode;

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use heapgate_bench::{AllocatorSpec, Injection, Params, Variant};
+use heapgate_bench::{Injection, Params, Under, parse_param};
 use heapgate_core::plan::{Plan, Planned};
 use heapgate_core::report::Cell;
-use heapgate_workloads::variants;
 
 use crate::fail::Failure;
+use crate::source::{Described, Source};
 
 /// What was asked for.
 #[derive(Debug)]
 pub struct Matrix<'a> {
     pub workloads: &'a [String],
     /// None: each variant's own.
-    pub allocators: &'a [AllocatorSpec],
+    pub allocators: &'a [Under],
     pub params: &'a [String],
     pub steps: Option<u64>,
     pub inject: Option<Injection>,
@@ -25,46 +25,25 @@ pub struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// All cells, in the order of the registry.
+    /// All cells, in the order of `source`.
     ///
     /// # Errors
     /// For a workload or parameter that there isn't.
-    pub fn plan(&self) -> Result<Plan, Failure> {
-        for pattern in self.workloads {
-            if !exists(pattern) {
-                return Err(unknown(pattern));
-            }
-        }
+    pub fn plan(&self, source: &Source) -> Result<Plan, Failure> {
+        let selected = source.select(self.workloads)?;
         let given = parse_params(self.params)?;
-        let named = |v: &Variant| self.workloads.iter().any(|pattern| matches(v, pattern));
-        let selected: Vec<&Variant> =
-            variants().iter().filter(|v| if self.workloads.is_empty() { v.by_default } else { named(v) }).collect();
         check_known(&given, &selected)?;
         let mut cells = Vec::new();
         for variant in selected {
-            // A parameter is for those that have it.
-            let own = given.iter().filter(|(name, _)| variant.params.iter().any(|spec| spec.name == **name));
-            let own = own.map(|(name, value)| (name.clone(), value.clone())).collect();
-            let params = Params::resolve(variant.params, &own).map_err(Failure::usage)?;
-            let own: Vec<AllocatorSpec>;
-            let allocators = if self.allocators.is_empty() {
-                own = variant
-                    .default_allocators
-                    .iter()
-                    .map(|a| a.parse())
-                    .collect::<Result<_, _>>()
-                    .map_err(Failure::internal)?;
-                &own
-            } else {
-                self.allocators
-            };
+            let params = variant.resolve(&given).map_err(Failure::usage)?;
+            let allocators = source.allocators(variant, self.allocators)?;
             cells.extend(allocators.iter().map(|allocator| self.planned(variant, &params, allocator)));
         }
         Ok(Plan { cells, reps: self.reps, seed: self.seed })
     }
 
-    fn planned(&self, variant: &Variant, params: &Params, allocator: &AllocatorSpec) -> Planned {
-        let mut arguments = vec!["trial".to_owned(), format!("{}/{}", variant.workload, variant.name)];
+    fn planned(&self, variant: &Described, params: &Params, allocator: &Under) -> Planned {
+        let mut arguments = vec!["trial".to_owned(), variant.name()];
         for (name, value) in params.iter() {
             arguments.extend(["--param".to_owned(), format!("{name}={value}")]);
         }
@@ -79,29 +58,22 @@ impl Matrix<'_> {
         }
         Planned {
             cell: Cell {
-                workload: variant.workload.to_owned(),
-                variant: variant.name.to_owned(),
+                workload: variant.workload.clone(),
+                variant: variant.variant.clone(),
                 allocator: allocator.to_string(),
                 params: all,
             },
-            unit: variant.unit.to_owned(),
-            figures: variant.figures.iter().map(|figure| figure.name.to_owned()).collect(),
+            unit: variant.unit.clone(),
+            figures: variant.figures.clone(),
             arguments,
-            environment: allocator.environment().map(|(name, value)| (name.to_owned(), value)).into(),
+            environment: allocator.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }
 }
 
-fn matches(variant: &Variant, pattern: &str) -> bool {
-    match pattern.split_once('/') {
-        Some((workload, name)) => variant.workload == workload && variant.name == name,
-        None => variant.workload == pattern,
-    }
-}
-
 /// A parameter that none of the workloads has is a typing mistake.
-fn check_known(given: &BTreeMap<String, String>, selected: &[&Variant]) -> Result<(), Failure> {
-    let mut known: Vec<&str> = selected.iter().flat_map(|v| v.params).map(|spec| spec.name).collect();
+fn check_known(given: &BTreeMap<String, String>, selected: &[&Described]) -> Result<(), Failure> {
+    let mut known: Vec<&str> = selected.iter().flat_map(|v| &v.params).map(|param| param.name.as_str()).collect();
     known.sort_unstable();
     known.dedup();
     match given.keys().find(|name| !known.contains(&name.as_str())) {
@@ -113,47 +85,12 @@ fn check_known(given: &BTreeMap<String, String>, selected: &[&Variant]) -> Resul
     }
 }
 
-/// Whether one of `workloads`, or of those that run where none is named, takes the parameter. Names that there aren't
-/// are told elsewhere.
-pub fn takes(workloads: &[String], param: &str) -> bool {
-    let selected = |v: &Variant| match workloads {
-        [] => v.by_default,
-        named => named.iter().any(|pattern| matches(v, pattern) || !exists(pattern)),
-    };
-    variants().iter().any(|v| selected(v) && v.params.iter().any(|spec| spec.name == param))
-}
-
-/// Whether `pattern` names a workload or a variant.
-pub fn exists(pattern: &str) -> bool {
-    variants().iter().any(|v| matches(v, pattern))
-}
-
-/// The error for a name that there isn't.
-pub fn unknown(pattern: &str) -> Failure {
-    let names: Vec<String> = variants().iter().map(|v| format!("{}/{}", v.workload, v.name)).collect();
-    Failure::usage(format!("unknown workload '{pattern}'; there are: {}", names.join(", ")))
-}
-
-/// The variant with the full name `name`.
-///
-/// # Errors
-/// Listing those there are.
-pub fn find_variant(name: &str) -> Result<Variant, Failure> {
-    variants().iter().find(|v| name.contains('/') && matches(v, name)).copied().ok_or_else(|| unknown(name))
-}
-
 /// Reads `NAME=VALUE`s.
 ///
 /// # Errors
 /// For one of another form.
 pub fn parse_params(params: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    params
-        .iter()
-        .map(|param| match param.split_once('=') {
-            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => Err(Failure::usage(format!("--param {param}: not of the form NAME=VALUE"))),
-        })
-        .collect()
+    params.iter().map(|param| parse_param(param).map_err(Failure::usage)).collect()
 }
 
 /// Starts a process under each allocator that has settings, so that one that jemalloc refuses is found before anything
@@ -161,8 +98,12 @@ pub fn parse_params(params: &[String]) -> Result<BTreeMap<String, String>, Failu
 ///
 /// # Errors
 /// With what jemalloc said.
-pub fn check_settings(program: &Path, allocators: &[AllocatorSpec]) -> Result<(), Failure> {
-    for allocator in allocators.iter().filter(|a| !a.options.is_empty()) {
+pub fn check_settings(program: &Path, allocators: &[Under]) -> Result<(), Failure> {
+    let specs = allocators.iter().filter_map(|under| match under {
+        Under::Switch(spec) => Some(spec),
+        Under::Own => None,
+    });
+    for allocator in specs.filter(|spec| !spec.options.is_empty()) {
         let output = Command::new(program).arg("probe").envs(allocator.environment()).stdin(Stdio::null()).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

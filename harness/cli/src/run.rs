@@ -7,10 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use heapgate_core::exit;
 use heapgate_core::plan::Plan;
-use heapgate_core::report::{Fingerprint, Machine, Report, SCHEMA_VERSION};
+use heapgate_core::report::{Build, Fingerprint, Machine, Report, SCHEMA_VERSION};
 use heapgate_core::supervisor::{self, Event, Finish, Settings};
 
-use crate::build;
 use crate::fail::Failure;
 use crate::progress::Progress;
 use crate::store::Store;
@@ -20,6 +19,8 @@ use crate::store::Store;
 pub struct Session {
     pub plan: Plan,
     pub settings: Settings,
+    /// What the program that runs trials was built from.
+    pub build: Build,
     pub output: PathBuf,
 }
 
@@ -73,7 +74,7 @@ impl Session {
             created_unix_s: unix_s(),
             seed: self.plan.seed,
             complete: false,
-            fingerprint: Fingerprint { build: build::this(), machine: Machine::detect() },
+            fingerprint: Fingerprint { build: self.build, machine: Machine::detect() },
             trials: Vec::new(),
         };
         let mut store = Store::new(self.output)?;

@@ -12,7 +12,7 @@ pub mod experiment;
 pub mod files;
 pub mod fingerprint;
 pub mod gate;
-mod hash;
+pub mod hash;
 pub mod machine;
 pub mod metric;
 pub mod plan;

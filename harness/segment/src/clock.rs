@@ -2,6 +2,7 @@
 //! runs at one rate on every core; the reader learns the rate from pairs of ticks and time ([`Anchor`]) in the segment.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
 
 /// Where ticks come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,14 +101,16 @@ impl Anchor {
         anchor
     }
 
-    /// Ticks per second between two instants; `None` where they are too near each other for a rate that is right to 0.1
-    /// %.
+    /// How far apart two instants must be for a rate that is right to 0.1 %: the two clocks of an anchor are read within 1
+    /// µs of each other, which is 0.01 % of this.
+    pub const RATE_INTERVAL: Duration = Duration::from_millis(10);
+
+    /// Ticks per second between two instants; `None` where they are nearer to each other than
+    /// [`Self::RATE_INTERVAL`].
     #[must_use]
     pub fn ticks_per_second(self, later: Self) -> Option<f64> {
-        /// The two clocks of an anchor are read within 1 µs of each other: 0.01 % of this.
-        const SHORTEST_NS: u64 = 10_000_000;
         let (ticks, ns) = (later.ticks.checked_sub(self.ticks)?, later.ns.checked_sub(self.ns)?);
-        (ns >= SHORTEST_NS && ticks > 0).then(|| ticks as f64 * 1e9 / ns as f64)
+        (u128::from(ns) >= Self::RATE_INTERVAL.as_nanos() && ticks > 0).then(|| ticks as f64 * 1e9 / ns as f64)
     }
 }
 

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`layout`] | the bytes: header, slots, phases, and the check that they are what they claim |
 //! | [`slot`] | one thread's counters, and the table of who owns which |
+//! | [`tally`] | one slot's counts at one moment |
 //! | [`histogram`] | the log-linear scale of latencies |
 //! | [`size_class`] | the same scale, coarser, for sizes |
 //! | [`clock`] | ticks: what the histograms count in |
@@ -36,5 +37,7 @@ pub mod reader;
 pub mod slot;
 #[cfg(not(loom))]
 pub mod stacks;
+#[cfg(not(loom))]
+pub mod tally;
 #[cfg(not(loom))]
 pub mod writer;

@@ -15,6 +15,7 @@ use super::{Global, print};
 use crate::experiments::{ALL, runner};
 use crate::fail::Failure;
 use crate::run::End;
+use crate::source::Source;
 
 /// Repetitions of each arm: the fewest whose interval reaches 95 % is four; five stand one bad run.
 const DEFAULT_REPS: u32 = 5;
@@ -67,8 +68,10 @@ impl ExperimentArgs {
             return self.list(global);
         }
         let experiments = self.selected()?;
+        let source = Source::built_in()?;
         let runner = runner::Runner {
-            settings: Settings { timeout: TIMEOUT, ..Settings::new(std::env::current_exe()?) },
+            settings: Settings { timeout: TIMEOUT, ..Settings::new(source.program.clone()) },
+            source,
             reps: self.reps,
             seed: self.seed,
             steps: self.steps,

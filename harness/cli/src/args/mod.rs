@@ -39,13 +39,14 @@ Exit codes:
   2  usage: the command line, the configuration or a file named there is wrong
   3  regression
   4  inconclusive, or not comparable
-  5  a workload failed, crashed, or ran out of memory or time
+  5  a workload failed, crashed, ran out of memory or time, or could not be built
 130  interrupted; trials that had ended are kept
 
 Examples:
   heapgate gate                                    the default matrix against the stored baseline
   heapgate run tokenize/hf-wordpiece -a jemalloc   one variant, one allocator
   heapgate run -a jemalloc -a jemalloc:dirty_decay_ms=0 tokenize/hf-wordpiece
+  heapgate gate --bench index                      a bench of your own: `heapgate_bench::main!`
   heapgate diff before.json after.json             two reports
   heapgate baseline record                         this machine's figures become the baseline";
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use heapgate_bench::{AllocatorSpec, Injection};
+use heapgate_bench::{Injection, Under};
 use heapgate_core::config::Config;
 use heapgate_core::supervisor::{self, Confinement, Settings};
 use heapgate_segment::layout::{DEFAULT_SLOTS, Level, MAX_SAMPLE_PERIOD, MAX_SLOTS};
@@ -13,9 +13,12 @@ use heapgate_workloads::corpus;
 use heapgate_workloads::residency::MAX_DURATION_S;
 use heapgate_workloads::tokenize::documents;
 
+use crate::cargo::Wanted;
 use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
+use crate::own_bench;
 use crate::run::Session;
+use crate::source::Source;
 
 /// Repetitions where neither the command line nor the settings say: enough for a median that one bad run doesn't move.
 const DEFAULT_REPS: u32 = 5;
@@ -26,6 +29,16 @@ pub struct Selection {
     /// Workloads: all variants of one (`tokenize`) or one variant (`tokenize/hf-wordpiece`) [default: all]
     #[arg(value_name = "WORKLOAD")]
     workloads: Vec<String>,
+    /// Run a bench of the package in this folder instead of heapgate's own workloads: a target with
+    /// `heapgate_bench::main!`, which cargo builds first
+    #[arg(long, value_name = "NAME")]
+    bench: Option<String>,
+    /// The package that has the bench
+    #[arg(long, value_name = "NAME", requires = "bench")]
+    package: Option<String>,
+    /// Its Cargo.toml [default: found from this folder]
+    #[arg(long, value_name = "FILE", requires = "bench")]
+    manifest_path: Option<PathBuf>,
     /// Allocator under test, with settings: system, jemalloc, jemalloc:dirty_decay_ms=0, region, region+system; may be
     /// repeated [default: each variant's own]
     #[arg(short, long = "allocator", value_name = "SPEC")]
@@ -85,18 +98,24 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Where the workloads come from.
+    fn source(&self) -> Result<Source, Failure> {
+        match &self.bench {
+            Some(bench) => {
+                let (package, manifest) = (self.package.as_deref(), self.manifest_path.as_deref());
+                own_bench::open(Wanted { bench, package, manifest })
+            }
+            None => Source::built_in(),
+        }
+    }
+
     /// Resolves the flags, with `config` where they are silent.
     ///
     /// # Errors
     /// For a name or value that there isn't.
     pub fn session(&self, config: &Config) -> Result<Session, Failure> {
-        check_names(config)?;
-        let allocators = self
-            .allocators
-            .iter()
-            .map(|a| a.parse())
-            .collect::<Result<Vec<AllocatorSpec>, _>>()
-            .map_err(Failure::usage)?;
+        let allocators =
+            self.allocators.iter().map(|a| a.parse()).collect::<Result<Vec<Under>, _>>().map_err(Failure::usage)?;
         let confinement = Confinement {
             address_space_bytes: self.memory_limit,
             nice: self.nice,
@@ -104,9 +123,10 @@ impl Selection {
             cgroup: self.cgroup.clone(),
         };
         confinement.check().map_err(Failure::usage)?;
-        let program = std::env::current_exe()?;
-        matrix::check_settings(&program, &allocators)?;
-        let params = self.all_params()?;
+        let source = self.source()?;
+        check_names(config, &source)?;
+        matrix::check_settings(&source.program, &allocators)?;
+        let params = self.all_params(&source)?;
         let matrix = Matrix {
             workloads: &self.workloads,
             allocators: &allocators,
@@ -121,15 +141,17 @@ impl Selection {
             None => timeout(config.timeout_s, &params),
         };
         Ok(Session {
-            plan: matrix.plan()?,
+            plan: matrix.plan(&source)?,
             settings: Settings {
                 level: self.level,
                 sample_period: self.sample_period,
                 slots: self.slots,
                 timeout,
                 confinement,
-                ..Settings::new(program)
+                directory: source.directory,
+                ..Settings::new(source.program)
             },
+            build: source.build,
             output: self.output.clone(),
         })
     }
@@ -138,12 +160,12 @@ impl Selection {
 impl Selection {
     /// The parameters that `--text` and `--lossy` stand for. The file is read here, so that one that is of no use is
     /// told before anything runs.
-    fn text_params(&self) -> Result<Vec<String>, Failure> {
+    fn text_params(&self, source: &Source) -> Result<Vec<String>, Failure> {
         let Some(path) = &self.text else { return Ok(Vec::new()) };
         if let Some(param) = self.params.iter().find(|p| TEXT_PARAMS.iter().any(|name| p.starts_with(name))) {
             return Err(Failure::usage(format!("--text says what the document is; leave out --param {param}")));
         }
-        if !matrix::takes(&self.workloads, documents::TEXT) {
+        if !source.takes(&self.workloads, documents::TEXT) {
             return Err(Failure::usage("--text: none of these workloads takes text; all of tokenize do"));
         }
         let refuse = |reason: &dyn Display| Failure::usage(format!("--text {reason}"));
@@ -158,9 +180,9 @@ impl Selection {
     }
 
     /// The parameters with those that flags of their own stand for.
-    fn all_params(&self) -> Result<Vec<String>, Failure> {
+    fn all_params(&self, source: &Source) -> Result<Vec<String>, Failure> {
         let mut params = self.params.clone();
-        params.extend(self.text_params()?);
+        params.extend(self.text_params(source)?);
         if let Some(seconds) = self.duration {
             if params.iter().any(|param| param.starts_with(DURATION)) {
                 return Err(Failure::usage("--duration is short for --param duration=SECONDS: give one of them"));
@@ -185,13 +207,16 @@ fn timeout(configured_s: Option<u64>, params: &[String]) -> Duration {
         .map_or(usual, |longest| usual.max(Duration::from_secs(longest).saturating_add(supervisor::DEFAULT_TIMEOUT)))
 }
 
-/// Limits for a workload that isn't there would never be looked at: a typing mistake that lets a regression pass.
-fn check_names(config: &Config) -> Result<(), Failure> {
-    for (name, line) in config.named_workloads() {
-        if !matrix::exists(name) {
-            let file = config.source.as_deref().unwrap_or(Path::new("the settings")).display();
-            return Err(Failure::usage(format!("{file}:{line}: {}", matrix::unknown(name).error)));
+/// Limits for a workload that isn't there would never be looked at: a typing mistake that lets a regression pass. A
+/// package may have several benches, of which one is run: there it is said, and no error.
+fn check_names(config: &Config, source: &Source) -> Result<(), Failure> {
+    for (name, line) in config.named_workloads().filter(|(name, _)| !source.has(name)) {
+        let file = config.source.as_deref().unwrap_or(Path::new("the settings")).display();
+        let message = format!("{file}:{line}: {}", source.unknown(name));
+        if source.bench.is_none() {
+            return Err(Failure::usage(message));
         }
+        eprintln!("heapgate: {message}; its limits are not looked at");
     }
     Ok(())
 }

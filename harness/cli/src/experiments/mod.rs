@@ -52,8 +52,8 @@ mod tests {
     use heapgate_bench::{AllocatorSpec, Params};
     use heapgate_core::experiment::Read;
 
+    use super::runner::variant;
     use super::*;
-    use crate::matrix::find_variant;
 
     #[test]
     fn every_experiment_is_there_once_in_order() {
@@ -68,7 +68,7 @@ mod tests {
             let names: BTreeSet<&str> = arms.iter().map(|arm| arm.name).collect();
             assert_eq!(names.len(), arms.len(), "E{}: two arms of one name", experiment.number);
             for arm in &arms {
-                let variant = find_variant(arm.variant).unwrap_or_else(|e| panic!("E{}: {e}", experiment.number));
+                let variant = variant(arm).unwrap_or_else(|e| panic!("E{}: {e}", experiment.number));
                 let given = arm.params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
                 Params::resolve(variant.params, &given).unwrap_or_else(|e| panic!("E{}: {e}", experiment.number));
                 arm.allocator.parse::<AllocatorSpec>().unwrap_or_else(|e| panic!("E{}: {e}", experiment.number));
@@ -86,7 +86,7 @@ mod tests {
                     let arm = arms.iter().find(|arm| arm.name == name);
                     let arm = arm.unwrap_or_else(|| panic!("E{}: no arm '{name}'", experiment.number));
                     if let Read::Figure(figure) = row.read {
-                        let variant = find_variant(arm.variant).expect("checked above");
+                        let variant = variant(arm).expect("checked above");
                         let declared = variant.figures.iter().any(|spec| spec.name == figure);
                         assert!(declared, "E{}: {} has no figure '{figure}'", experiment.number, arm.variant);
                     }

@@ -8,10 +8,12 @@ use heapgate_core::experiment::{Arm, Body, Evaluation, Experiment, evaluate};
 use heapgate_core::plan::{Plan, Planned};
 use heapgate_core::report::{Cell, Report};
 use heapgate_core::supervisor::Settings;
+use heapgate_workloads::variants;
 
 use crate::fail::Failure;
-use crate::matrix::{Matrix, find_variant, parse_params};
+use crate::matrix::{Matrix, parse_params};
 use crate::run::{End, Session};
+use crate::source::Source;
 
 /// One allocation in how many has its call stack sampled: see `heapgate run --sites`.
 const SITES_PERIOD: u64 = 64;
@@ -19,6 +21,8 @@ const SITES_PERIOD: u64 = 64;
 /// How experiments are run.
 #[derive(Debug)]
 pub struct Runner {
+    /// Heapgate's own workloads.
+    pub source: Source,
     pub settings: Settings,
     pub reps: u32,
     pub seed: u64,
@@ -52,6 +56,7 @@ impl Runner {
         let session = Session {
             plan: Plan { cells: arms.values().cloned().collect(), reps, seed: self.seed },
             settings: Settings { sites: sites.then_some(SITES_PERIOD), ..self.settings.clone() },
+            build: self.source.build.clone(),
             output: report_path(&self.folder, experiment.number),
         };
         let ran = session.run()?;
@@ -76,11 +81,11 @@ impl Runner {
         let mut planned = BTreeMap::new();
         let mut problems = Vec::new();
         for arm in experiment.body.arms() {
-            let variant = find_variant(arm.variant)?;
+            let variant = variant(&arm)?;
             match (variant.missing)() {
                 Some(why) => problems.push(format!("{} was not run: {why}", arm.name)),
                 None => {
-                    planned.insert(arm.name.to_owned(), self.planned(&arm, &variant)?);
+                    planned.insert(arm.name.to_owned(), self.planned(&arm, variant)?);
                 }
             }
         }
@@ -101,9 +106,19 @@ impl Runner {
             reps: self.reps,
             seed: self.seed,
         };
-        let planned = matrix.plan()?.cells.pop();
+        let planned = matrix.plan(&self.source)?.cells.pop();
         planned.ok_or_else(|| Failure::internal(anyhow::anyhow!("nothing to run for the arm '{}'", arm.name)))
     }
+}
+
+/// The registered variant that an arm runs.
+///
+/// # Errors
+/// If the arm names none, which a test rules out.
+pub fn variant(arm: &Arm) -> Result<&'static Variant, Failure> {
+    let is_named = |v: &&Variant| format!("{}/{}", v.workload, v.name) == arm.variant;
+    let found = variants().iter().find(is_named);
+    found.ok_or_else(|| Failure::internal(anyhow::anyhow!("arm '{}': there is no '{}'", arm.name, arm.variant)))
 }
 
 /// Reads `NAME=VALUE`s that some arm of `experiments` must know.
@@ -114,7 +129,7 @@ pub fn overrides(given: &[String], experiments: &[&Experiment]) -> Result<BTreeM
     let given = parse_params(given)?;
     let mut known: Vec<&str> = Vec::new();
     for arm in experiments.iter().flat_map(|experiment| experiment.body.arms()) {
-        known.extend(find_variant(arm.variant)?.params.iter().map(|spec| spec.name));
+        known.extend(variant(&arm)?.params.iter().map(|spec| spec.name));
     }
     known.sort_unstable();
     known.dedup();

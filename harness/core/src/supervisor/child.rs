@@ -107,11 +107,7 @@ pub(super) fn run(
             thin(watch.series.iter().map(|&(.., live)| live).collect())
         },
         memory_series: std::mem::take(&mut watch.memory),
-        ticks_per_second: if settings.level >= Level::Sampled {
-            reader.ticks_per_second(Some(now)).unwrap_or(0.0)
-        } else {
-            0.0
-        },
+        ticks_per_second: if settings.level >= Level::Sampled { ticks_per_second(reader, now) } else { 0.0 },
         interrupted_split: reader.interrupted_split().to_string(),
         metrics: std::collections::BTreeMap::new(),
         figures: reading::figures(reader, &planned.figures),
@@ -159,6 +155,9 @@ fn start(
     messages: &File,
 ) -> Result<u32, SuperviseError> {
     let mut command = Command::new(&settings.program);
+    if let Some(directory) = &settings.directory {
+        command.current_dir(directory);
+    }
     // What would put another allocator, or other settings, in the place of the one under test.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MALLOC_")) {
         command.env_remove(name);
@@ -417,6 +416,16 @@ fn notes(reader: Reader<'_>, peaks_are_exact: bool, slots: usize) -> Vec<String>
         notes.push("the level was off for a time: live figures are not to be trusted".to_owned());
     }
     notes
+}
+
+/// The rate of the child's clock; 0 if it has none. Of a trial that was too short to tell, some more time tells.
+fn ticks_per_second(reader: Reader<'_>, now: Anchor) -> f64 {
+    let rate = reader.ticks_per_second(Some(now)).or_else(|| {
+        reader.pid()?;
+        std::thread::sleep(Anchor::RATE_INTERVAL);
+        reader.ticks_per_second(Some(Anchor::now(reader.clock())))
+    });
+    rate.unwrap_or(0.0)
 }
 
 fn steal_share(before: (u64, u64), after: (u64, u64)) -> Option<f64> {

@@ -25,6 +25,8 @@ pub use crate::sys::spawn::{Confinement, ConfinementError};
 pub struct Settings {
     /// The program that runs a trial.
     pub program: PathBuf,
+    /// The folder it runs in; absent for this process's own.
+    pub directory: Option<PathBuf>,
     /// How much the telemetry records.
     pub level: Level,
     /// At the sampled levels, one call in how many is timed.
@@ -46,6 +48,7 @@ impl Settings {
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
+            directory: None,
             level: Level::Exact,
             sample_period: DEFAULT_SAMPLE_PERIOD,
             slots: DEFAULT_SLOTS,

@@ -1,0 +1,75 @@
+//! What one slot has counted so far: for looking at a stretch of one thread's work.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::layout::Slot;
+
+/// A slot's counts at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Calls of `alloc` and `alloc_zeroed`.
+    pub objects_allocated: u64,
+    /// Calls of `dealloc`.
+    pub objects_freed: u64,
+    /// Bytes handed out, by `realloc` too.
+    pub bytes_allocated: u64,
+    /// Bytes given back, by `realloc` too.
+    pub bytes_freed: u64,
+    /// Calls of `realloc`.
+    pub realloc_calls: u64,
+}
+
+impl Tally {
+    /// Objects and bytes allocated and not freed; negative where the thread freed what others allocated.
+    #[must_use]
+    pub fn live(&self) -> Live {
+        Live {
+            objects: self.objects_allocated.wrapping_sub(self.objects_freed).cast_signed(),
+            bytes: self.bytes_allocated.wrapping_sub(self.bytes_freed).cast_signed(),
+        }
+    }
+}
+
+/// How much is live: of objects and of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Live {
+    /// Objects.
+    pub objects: i64,
+    /// Bytes.
+    pub bytes: i64,
+}
+
+impl Live {
+    /// The higher of the two, for objects and bytes apart.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { objects: self.objects.max(other.objects), bytes: self.bytes.max(other.bytes) }
+    }
+}
+
+impl Slot {
+    /// What this slot has counted. Consistent only in the thread that owns it.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let counters = &self.counters;
+        Tally {
+            objects_allocated: counters.objects_allocated.load(Relaxed),
+            objects_freed: counters.objects_freed.load(Relaxed),
+            bytes_allocated: counters.bytes_allocated.load(Relaxed),
+            bytes_freed: counters.bytes_freed.load(Relaxed),
+            realloc_calls: counters.realloc_calls.load(Relaxed),
+        }
+    }
+
+    /// The most this slot had live since [`Self::flush`] was last called, also from [`Self::settle`]. For the thread that
+    /// owns it.
+    #[must_use]
+    pub fn highest_since_flush(&self) -> Live {
+        let live = self.tally().live();
+        // Room below zero is a highest point that was not settled yet: it is what is live.
+        Live {
+            objects: live.objects.wrapping_add(self.room_objects.load(Relaxed).max(0)),
+            bytes: live.bytes.wrapping_add(self.room_bytes.load(Relaxed).max(0)),
+        }
+    }
+}
