@@ -90,15 +90,6 @@ impl Source {
         self.select(workloads).map_or(true, |selected| selected.iter().any(takes))
     }
 
-    /// The variant with the full name `name`.
-    ///
-    /// # Errors
-    /// Listing those there are.
-    pub fn find(&self, name: &str) -> Result<&Described, Failure> {
-        let found = self.variants.iter().find(|v| name.contains('/') && v.matches(name));
-        found.ok_or_else(|| Failure::usage(self.unknown(name)))
-    }
-
     /// Whether `pattern` names a workload or a variant.
     pub fn has(&self, pattern: &str) -> bool {
         self.variants.iter().any(|v| v.matches(pattern))
