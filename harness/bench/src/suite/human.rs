@@ -1,8 +1,8 @@
-//! Numbers as people read them, in eight characters or fewer.
+//! Numbers as people read them, in eight characters or fewer up to 10^12.
 
 /// A count: whole with separators, or three significant digits.
 pub(super) fn count(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e7 {
+    if value.fract() == 0.0 && value.abs() < 1e6 {
         let digits = (value.abs() as u64).to_string();
         let mut text = String::new();
         for (index, digit) in digits.chars().enumerate() {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_exact_where_they_can_be() {
-        assert_eq!([0.0, 7.0, 1234.0, 1_234_567.0, -12.0].map(count), ["0", "7", "1,234", "1,234,567", "-12"]);
+        assert_eq!([0.0, 7.0, 1234.0, 123_456.0, -12.0].map(count), ["0", "7", "1,234", "123,456", "-12"]);
         assert_eq!([0.013, 12.34, 123.4, 12_345_678.0].map(count), ["0.01", "12.3", "123", "12.3 M"]);
         assert_eq!([0.0, 17.5, 1024.0, 31.4 * 1024.0].map(bytes), ["0 B", "17.5 B", "1.00 KiB", "31.4 KiB"]);
         assert_eq!([5.0, 120.0, 1500.0, 2.5e6].map(nanos), ["5.00 ns", "120 ns", "1.50 µs", "2.50 ms"]);
