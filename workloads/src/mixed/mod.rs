@@ -40,7 +40,10 @@ const PARAMS: &[ParamSpec] = &[
 const FIGURES: &[FigureSpec] = &[
     FigureSpec { name: "dtlb_load_misses_per_s", help: "Loads that missed the data TLB, where perf can count them." },
     FigureSpec { name: "minor_faults", help: "Page faults without I/O while measuring." },
-    FigureSpec { name: "huge_page_share", help: "Share of resident memory that is in huge pages, at the end." },
-    FigureSpec { name: "page_table_bytes", help: "Page tables, at the end." },
+    FigureSpec {
+        name: "huge_page_share",
+        help: "Share of resident memory that is in huge pages, with a batch in hand.",
+    },
+    FigureSpec { name: "page_table_bytes", help: "Page tables, with a batch in hand." },
     FigureSpec { name: "read_ns", help: "Time of a step for each of its reads." },
 ];

@@ -134,10 +134,12 @@ impl Workload for Run {
         if let Some((after, before)) = kernel::minor_faults().zip(self.faults_at_start) {
             figures.set("minor_faults", (after - before) as f64);
         }
-        if let Some(share) = kernel::huge_page_share() {
+        // With an arena there, as while a batch is read.
+        let (share, bytes) = self.blocks.with_batch(|_| (kernel::huge_page_share(), kernel::page_table_bytes()));
+        if let Some(share) = share {
             figures.set("huge_page_share", share);
         }
-        if let Some(bytes) = kernel::page_table_bytes() {
+        if let Some(bytes) = bytes {
             figures.set("page_table_bytes", bytes as f64);
         }
         if self.reads > 0 {
