@@ -7,6 +7,9 @@
 use heapgate_bench::Variant;
 
 pub mod corpus;
+pub mod decode;
+pub mod embed;
+pub mod models;
 pub mod stopwatch;
 pub mod tokenize;
 
@@ -17,6 +20,14 @@ pub static VARIANTS: &[Variant] = &[
     tokenize::WORDPIECE_SLICES,
     tokenize::HF_WORDPIECE,
     tokenize::TIKTOKEN_CL100K,
+    decode::candle::SEEDED_LLAMA,
+    decode::candle::SMOLLM2,
+    embed::service::SEEDED_BERT,
+    embed::service::MINILM,
+    embed::index_runs::INDEX_HEAP,
+    embed::index_runs::INDEX_ARENA,
+    embed::server::SERVER_SEEDED,
+    embed::server::SERVER_MINILM,
 ];
 
 /// Every variant of every workload, in the order in which a table shows them.
