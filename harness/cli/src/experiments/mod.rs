@@ -2,8 +2,13 @@
 
 use heapgate_core::experiment::{Body, Experiment};
 
+mod embedding;
+
 /// Every experiment, by number.
 pub static ALL: &[&Experiment] = &[
+    &embedding::E4,
+    &embedding::E12,
+    &embedding::E19,
     &not_yet(21, "Trace line of a running process"),
     &not_yet(22, "Settings of the allocator changed while it runs"),
     &not_yet(23, "Online A/B of reclaim settings"),
