@@ -108,7 +108,7 @@ impl Encoder {
             Some(other) => return Err(corrupt(config_path, format!("the architecture is '{other}', not 'bert'"))),
         }
         let config: Config = serde_json::from_value(described).map_err(|e| corrupt(config_path, e))?;
-        if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
+        if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return Err(corrupt(config_path, "its hidden units can't be shared out among its heads"));
         }
         let mut tokenizer =

@@ -69,7 +69,7 @@ impl Shape {
             hidden: number("llama.embedding_length")?,
             context: number("llama.context_length")?.min(MAX_SEQ_LEN),
         };
-        if shape.hidden % shape.heads != 0 || shape.heads % shape.kv_heads != 0 {
+        if !shape.hidden.is_multiple_of(shape.heads) || !shape.heads.is_multiple_of(shape.kv_heads) {
             return Err("its numbers of heads don't divide".to_owned());
         }
         Ok(shape)
