@@ -138,10 +138,7 @@ pub fn opening(bytes: usize) -> String {
 /// # Errors
 /// [`Error::Missing`] if it was not fetched, [`Error::Corrupt`] if it can't be read as UTF-8.
 pub fn read_fetched(name: &str) -> Result<String, Error> {
-    let path = match env::var_os(FETCHED_VARIABLE) {
-        Some(folder) => PathBuf::from(folder).join(name),
-        None => from_repository(Path::new(FETCHED), name),
-    };
+    let path = find_fetched(FETCHED_VARIABLE, Path::new(FETCHED), name);
     fs::read_to_string(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::Missing { path, way_out: "run ci/fetch-data" },
         _ => Error::Corrupt { path, reason: error.to_string(), way_out: "remove it and run ci/fetch-data again" },
@@ -171,6 +168,15 @@ pub fn read_text(path: &Path, lossy: bool) -> Result<String, Error> {
         let at = error.utf8_error().valid_up_to();
         Err(corrupt(format!("it is not UTF-8 from byte {at} on"), "--lossy puts U+FFFD there"))
     })
+}
+
+/// Where the fetched file `name` should be: in the folder that `variable` names if that is set, else in `folder` of the
+/// repository that the current folder is in.
+pub(crate) fn find_fetched(variable: &str, folder: &Path, name: &str) -> PathBuf {
+    match env::var_os(variable) {
+        Some(folder) => PathBuf::from(folder).join(name),
+        None => from_repository(folder, name),
+    }
 }
 
 /// The nearest `folder/name` at or above the current folder; where there is none, the relative path itself.

@@ -10,8 +10,10 @@ pub mod cache;
 pub mod checksum;
 pub mod corpus;
 pub mod decode;
+pub mod embed;
 pub mod jemalloc;
 pub mod mixed;
+pub mod models;
 pub mod operators;
 pub mod owned;
 pub mod perf;
@@ -38,6 +40,14 @@ pub static VARIANTS: &[Variant] = &[
     decode::KV_PAGED,
     decode::EXPIRY,
     decode::EARLY_RELEASE,
+    decode::candle::SEEDED_LLAMA,
+    decode::candle::SMOLLM2,
+    embed::service::SEEDED_BERT,
+    embed::service::MINILM,
+    embed::index_runs::INDEX_HEAP,
+    embed::index_runs::INDEX_ARENA,
+    embed::server::SERVER_SEEDED,
+    embed::server::SERVER_MINILM,
     operators::ALLOCATING,
     operators::INPLACE,
     prompt::FORMAT,

@@ -2,10 +2,11 @@
 //!
 //! [`streaming`] decodes audio-like chunks with each form of KV cache, [`expiry`] decodes generations whose phases end
 //! before they do, and [`early_release`] drops the activations of samples that the model is not sure of. All run our
-//! own [`crate::transformer`]. [`audio`] is what they hear and [`latency`] how they time it. Only the constants are
-//! meant for the registry.
+//! own [`crate::transformer`]; [`candle`] decodes with a Llama by the candle crates, unmodified. [`audio`] is what ours hear
+//! and [`latency`] how they time it. Only the constants are meant for the registry.
 
 pub mod audio;
+pub mod candle;
 pub mod early_release;
 pub mod expiry;
 pub mod latency;

@@ -1,6 +1,7 @@
 //! The experiments, a file for each group. To add one, define it in a file here and name it in [`ALL`]. `runner` runs them.
 
 mod costs;
+mod embedding;
 mod load;
 pub mod runner;
 mod sites;
@@ -15,6 +16,7 @@ pub static ALL: &[&Experiment] = &[
     &load::E1,
     &sites::SITES,
     &transformer::STREAMING_DECODE,
+    &embedding::E4,
     &load::E5,
     &strings::LATE_READERS,
     &strings::SLABS,
@@ -22,12 +24,14 @@ pub static ALL: &[&Experiment] = &[
     &tokenizers::ARENA,
     &tokenizers::BUFFERS,
     &strings::INTERNING,
+    &embedding::E12,
     &tokenizers::BERT,
     &strings::PROMPTS,
     &transformer::OPERATORS,
     &load::E16,
     &load::E17,
     &transformer::SCOPED_EXPIRY,
+    &embedding::E19,
     &transformer::EARLY_RELEASE,
     &not_yet(21, "Trace line of a running process"),
     &not_yet(22, "Settings of the allocator changed while it runs"),
