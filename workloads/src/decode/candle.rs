@@ -21,7 +21,8 @@ pub const SMOLLM2: Variant = Variant::new(
     |params| Run::set_up(Llama::smollm2(params)?, params),
 )
 .params(&[REQUESTS, TOKENS, MODEL])
-.figures(FIGURES);
+.figures(FIGURES)
+.needing(|| files::missing(&files::SMOLLM2));
 
 /// The same code on drawn weights.
 pub const SEEDED_LLAMA: Variant = Variant::new(

@@ -6,6 +6,7 @@ use super::chunks::Chunks;
 use super::purges::Purges;
 use super::{DIM, HIDDEN, LAYERS, MODEL, checksum, refuse, seeded};
 use crate::models::bert::Encoder;
+use crate::models::files;
 
 /// The real model, which must be fetched.
 pub const MINILM: Variant = Variant::new(
@@ -16,7 +17,8 @@ pub const MINILM: Variant = Variant::new(
     |params| Run::set_up(Encoder::minilm(params)?, params),
 )
 .params(&[CHUNKS, BATCH, WORDS, MODEL])
-.figures(FIGURES);
+.figures(FIGURES)
+.needing(|| files::missing(&files::MINILM_WEIGHTS));
 
 /// The same code on drawn weights.
 pub const SEEDED_BERT: Variant = Variant::new(

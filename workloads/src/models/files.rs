@@ -77,6 +77,13 @@ pub fn find(pinned: &Pinned, params: &Params) -> Result<Found, Error> {
     }
 }
 
+/// Why what needs `pinned` can't run here: `None` where the file is there, right or wrong.
+#[must_use]
+pub fn missing(pinned: &Pinned) -> Option<String> {
+    let path = find_fetched(VARIABLE, Path::new(FETCHED), pinned.path);
+    (!path.is_file()).then(|| Error::Missing { path, way_out: WAY_OUT }.to_string())
+}
+
 /// Finds and checks a fetched file.
 ///
 /// # Errors

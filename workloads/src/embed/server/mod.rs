@@ -16,6 +16,7 @@ use self::cache::{Cache, Hit};
 use self::load::{Load, Queue, Taken};
 use super::{DIM, HIDDEN, LAYERS, MODEL, checksum, seeded};
 use crate::models::bert::{Encoder, cosine};
+use crate::models::files;
 
 pub mod batcher;
 pub mod cache;
@@ -41,7 +42,8 @@ pub const SERVER_MINILM: Variant = Variant::new(
     |params| Run::set_up(Encoder::minilm(params)?, params),
 )
 .params(&[BATCHING, CACHE, BAR, RATE, REQUESTS, TEXTS, MODEL])
-.figures(FIGURES);
+.figures(FIGURES)
+.needing(|| files::missing(&files::MINILM_WEIGHTS));
 
 const BATCHING: ParamSpec = ParamSpec {
     name: "batching",
