@@ -61,7 +61,8 @@ impl Runner {
         };
         let ran = session.run()?;
         let completed = ran.report.trials.iter().all(|trial| trial.outcome.is_completed());
-        let evaluation = evaluation(experiment, &ran.report, &arms, problems);
+        let cell = |arm: &Arm| Some(arms.get(arm.name)?.cell.clone());
+        let evaluation = evaluate(experiment, &ran.report, cell, problems);
         Ok(Ran { evaluation, end: ran.end, completed })
     }
 
@@ -71,9 +72,19 @@ impl Runner {
     /// If there is none, or it can't be read.
     pub fn stored(&self, experiment: &Experiment) -> Result<Ran, Failure> {
         let report = Report::load(&report_path(&self.folder, experiment.number))?;
-        let (arms, problems) = self.plan(experiment)?;
+        let (arms, mut problems) = self.plan(experiment)?;
+        let cells: Vec<Cell> = report.cells().into_iter().map(|trials| trials.cell.clone()).collect();
+        let cell = |arm: &Arm| -> Option<Cell> {
+            let planned = without_steps(&arms.get(arm.name)?.cell);
+            cells.iter().find(|cell| without_steps(cell) == planned).cloned()
+        };
+        let unmatched =
+            experiment.body.arms().into_iter().filter(|arm| arms.contains_key(arm.name) && cell(arm).is_none());
+        problems.extend(unmatched.map(|arm| {
+            format!("{} is not in the stored report; give the --param that it was run with, or run it again", arm.name)
+        }));
         let completed = report.trials.iter().all(|trial| trial.outcome.is_completed());
-        Ok(Ran { evaluation: evaluation(experiment, &report, &arms, problems), end: End::Complete, completed })
+        Ok(Ran { evaluation: evaluate(experiment, &report, cell, problems), end: End::Complete, completed })
     }
 
     /// What each arm runs, by its name; and the arms that can't be run here, with the reason.
@@ -141,14 +152,11 @@ pub fn overrides(given: &[String], experiments: &[&Experiment]) -> Result<BTreeM
     }
 }
 
-fn evaluation(
-    experiment: &Experiment,
-    report: &Report,
-    arms: &BTreeMap<String, Planned>,
-    problems: Vec<String>,
-) -> Evaluation {
-    let cell = |arm: &Arm| -> Option<Cell> { Some(arms.get(arm.name)?.cell.clone()) };
-    evaluate(experiment, report, cell, problems)
+/// The cell, however many steps its trials took.
+fn without_steps(cell: &Cell) -> Cell {
+    let mut cell = cell.clone();
+    cell.params.remove("steps");
+    cell
 }
 
 fn report_path(folder: &Path, number: u32) -> PathBuf {
