@@ -209,11 +209,12 @@ extern "C" fn before_main() {
         Ok(file)
     });
     for (name, result) in [(layout::SEGMENT_VARIABLE, segment), (STACKS_VARIABLE, table)] {
-        let Some(result) = result else { continue };
+        // Also what was not heeded: it is not for this process's children.
         if has_one_thread() {
             // SAFETY: no other thread is there to read the environment.
             unsafe { libc::unsetenv(name.as_ptr()) };
         }
+        let Some(result) = result else { continue };
         match result {
             // SAFETY: it held what is ours, so whoever set the variable gave it to us to own.
             Ok(file) => drop(unsafe { OwnedFd::from_raw_fd(file.as_raw_fd()) }),

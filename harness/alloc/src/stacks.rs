@@ -12,12 +12,15 @@
 //!
 //! **Why that is safe in an allocator.** Finding the tables goes through glibc's `_dl_find_object` (2.35), which takes
 //! no lock; before it, libgcc took the loader's, and deadlocked with `dlopen`. So without it sampling is refused. Neither
-//! libgcc (12 or later) nor glibc allocates on that path, and what is set up at the first use is done before `main`, when
-//! sampling is switched on. There is no state between calls: a panic under way, or a signal at any point, finds nothing
-//! half done. A walk ends at a function that a signal interrupted: its tables need not be right at that very instruction
-//! (in libgcc's `_Unwind_RaiseException` they are not while it overwrites its own frame, and a walk through it crashed in
-//! our stress test), and a handler's allocations are the handler's. Should anything below allocate through us after all, or a signal handler do so meanwhile, a flag keeps it
-//! from sampling in its turn. It takes 2 to 3 KiB of the stack.
+//! libgcc (12 or later) nor glibc allocates on that path, and what is set up at the first use is done before `main`,
+//! when sampling is switched on. (That libgcc is of version 12 or later is not checked: a distribution with glibc
+//! 2.35 has it. Where frames are registered by hand, as just-in-time compilers do, libgcc 12 takes a lock of its
+//! own.) There is no state between calls: a panic under way, or a signal at any point, finds nothing half done. A
+//! walk ends at a function that a signal interrupted: its tables need not be right at that very instruction (in
+//! libgcc's `_Unwind_RaiseException` they are not while it overwrites its own frame, and a walk through it crashed in
+//! our stress test), and a handler's allocations are the handler's. Should anything below allocate through us after
+//! all, or a signal handler do so meanwhile, a flag keeps it from sampling in its turn. It takes 2 to 3 KiB of the
+//! stack.
 
 use std::cell::Cell;
 use std::sync::OnceLock;

@@ -47,12 +47,14 @@ pub(crate) fn own_slot() -> Option<&'static Slot> {
     if ADD_IS_ONE_INSTRUCTION { current() } else { None }
 }
 
-/// Settles this thread's slot, whose highest point may be forgotten by that.
+/// Settles this thread's slot. While memory grows that is due at every call, so only a flush, which forgets the slot's
+/// highest point, notes it first.
 #[cold]
 #[inline(never)]
 pub(crate) fn settle(slot: &Slot) {
-    HIGHEST.set(highest(slot));
-    slot.settle(attach::sums());
+    if slot.raise() {
+        flush(slot);
+    }
 }
 
 /// Adds what this thread's slot holds back to the shared sums.
@@ -78,7 +80,7 @@ pub(crate) fn probes() -> u64 {
 
 /// Notes more of them.
 pub(crate) fn add_probes(more: u64) {
-    PROBES.set(PROBES.get() + more);
+    PROBES.set(PROBES.get().wrapping_add(more));
 }
 
 /// Whether this thread asked for a slot: it does at its first counted call.

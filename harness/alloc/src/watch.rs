@@ -87,7 +87,7 @@ impl fmt::Display for WatchError {
             Self::NotInstalled => f.write_str("nothing is counted: the global allocator is not heapgate's"),
             Self::Off => f.write_str("nothing is counted: the level is off, or this is a forked child"),
             Self::NoSlot => {
-                write!(f, "more than {DEFAULT_SLOTS} threads allocate at once, and this one has no counters")
+                f.write_str("this thread has no counters: all slots of the segment are taken, or the thread is ending")
             }
         }
     }
@@ -118,6 +118,8 @@ impl ThreadWatch {
         let before = slot.tally();
         probe();
         if slot.tally().objects_allocated == before.objects_allocated {
+            // They were not counted: the watches around this one must not take them off.
+            thread::add_probes(2u64.wrapping_neg());
             return Err(WatchError::Off);
         }
         thread::flush(slot);
@@ -163,10 +165,11 @@ fn probe() {
 /// Attaches a segment of this process's own, unless there is one. Once: what failed is remembered.
 fn attach_own() -> Result<(), &'static AttachError> {
     static ATTACHED: OnceLock<Result<(), AttachError>> = OnceLock::new();
-    if attach::state().is_some() {
-        return Ok(());
-    }
+    // The look is inside, so that a thread that comes while another attaches waits until the level is there too.
     let attached = ATTACHED.get_or_init(|| {
+        if attach::state().is_some() {
+            return Ok(());
+        }
         let file = create_file(c"heapgate", layout::segment_bytes(DEFAULT_SLOTS)).map_err(AttachError::Map)?;
         let mapping = Mapping::new(file.as_fd()).map_err(AttachError::Map)?;
         layout::format(mapping.words(), DEFAULT_SLOTS, Level::Count, 1);

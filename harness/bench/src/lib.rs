@@ -26,7 +26,7 @@ pub use closure::CLOSURE_STEPS;
 pub use closure::set_up_closure;
 pub use heapgate_alloc::{Telemetry, Watched};
 pub use inject::Injection;
-pub use suite::{DESCRIBE, PROTOCOL, Suite};
+pub use suite::{DESCRIBE, PROBE, PROTOCOL, Suite, TRIAL};
 pub use switch::{ALLOCATOR_VARIABLE, Switch, in_force, in_use};
 pub use trial::Trial;
 pub use workload::{Error, FigureSpec, Figures, ParamSpec, Params, Setup, Steps, Variant, Work, Workload};

@@ -34,7 +34,7 @@ impl Trial {
             session.hold();
         }
         let mut workload = None;
-        phases.run(PhaseKind::Setup, || {
+        phases.run(PhaseKind::Setup, 0, || {
             workload = Some((self.variant.setup)(&self.params));
             Work::default()
         });
@@ -43,22 +43,23 @@ impl Trial {
         let steps =
             self.steps.map_or(own, |measure| Steps { warmup: measure.div_ceil(4).min(own.warmup), measure, ..own });
         let region = phases.base.is_some_and(Base::has_region);
-        phases.run(PhaseKind::Warmup, || self.steps(steps.warmup, region, || workload.step()));
+        phases.run(PhaseKind::Warmup, steps.warmup, || self.steps(steps.warmup, region, || workload.step()));
         if steps.prefill > 0 {
-            phases.run(PhaseKind::Prefill, || self.steps(steps.prefill, region, || workload.prefill()));
+            phases.run(PhaseKind::Prefill, steps.prefill, || self.steps(steps.prefill, region, || workload.prefill()));
         }
-        let mut figures = Figures::new(self.variant.figures);
         workload.measure_begins();
         let work = phases.run_with_figures(
             PhaseKind::Measure,
+            steps.measure,
             &mut workload,
             |workload| self.steps(steps.measure, region, || workload.step()),
             |workload| {
+                let mut figures = Figures::new(self.variant.figures);
                 workload.figures(&mut figures);
                 figures
             },
         );
-        phases.run(PhaseKind::Drain, || {
+        phases.run(PhaseKind::Drain, 0, || {
             drop(workload);
             purge(phases.base);
             Work::default()
@@ -115,14 +116,16 @@ struct Phases {
 }
 
 impl Phases {
-    fn run(&self, kind: PhaseKind, body: impl FnOnce() -> Work) -> Work {
-        self.run_with_figures(kind, &mut (), |()| body(), |()| Figures::new(&[]))
+    fn run(&self, kind: PhaseKind, steps: u64, body: impl FnOnce() -> Work) -> Work {
+        self.run_with_figures(kind, steps, &mut (), |()| body(), |()| Figures::new(&[]))
     }
 
-    /// Runs `body` as a phase; then, when nothing more is counted as the phase's, asks for `figures`.
+    /// Runs `body` as a phase; then, when nothing more is counted as the phase's and its last sample is taken, asks for
+    /// `figures`: what computing them takes is nobody's.
     fn run_with_figures<T>(
         &self,
         kind: PhaseKind,
+        steps: u64,
         with: &mut T,
         body: impl FnOnce(&mut T) -> Work,
         figures: impl FnOnce(&mut T) -> Figures,
@@ -131,15 +134,16 @@ impl Phases {
         let phase = session.begin_phase(kind as u64);
         let work = body(with);
         session.close_phase(&phase, work.units, work.checksum);
+        phase.set_gauge(Gauge::Steps, steps);
         if let Err(error) = self.set_gauges(&phase) {
             eprintln!("heapgate: no statistics from jemalloc: {error}");
-        }
-        for (index, value) in figures(with).values() {
-            phase.set_figure(index, value);
         }
         phase.end();
         // The last sample of the phase is taken while nothing moves.
         session.hold();
+        for (index, value) in figures(with).values() {
+            phase.set_figure(index, value);
+        }
         work
     }
 

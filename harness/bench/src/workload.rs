@@ -44,8 +44,8 @@ pub trait Workload {
     /// allocated here is not counted as the phase's.
     fn measure_begins(&mut self) {}
 
-    /// Records the workload's own figures of the measured phase, once it has ended. What is allocated here is not
-    /// counted as the phase's.
+    /// Records the workload's own figures of the measured phase, once it has ended. What this takes is not counted as the
+    /// phase's.
     fn figures(&mut self, figures: &mut Figures) {
         let _ = figures;
     }
@@ -230,13 +230,16 @@ impl Params {
         let specs: Vec<_> = specs.collect();
         let mut values: BTreeMap<String, String> =
             specs.iter().map(|&(name, default, _)| (name.to_owned(), default.to_owned())).collect();
-
         for (name, value) in given {
             let error = |reason| Error::Param { name: name.clone(), reason };
-            let &(.., choices) = specs.iter().find(|spec| spec.0 == name).ok_or_else(|| {
+            let &(_, default, choices) = specs.iter().find(|spec| spec.0 == name).ok_or_else(|| {
                 let names = specs.iter().map(|spec| spec.0).collect::<Vec<_>>();
                 error(format!("there is no such parameter; there are: {}", names.join(", ")))
             })?;
+            // An empty value stands for none, and there the default would be taken in silence.
+            if value.is_empty() && !default.is_empty() {
+                return Err(error("it needs a value".to_owned()));
+            }
             if !choices.is_empty() && !choices.iter().any(|choice| choice.as_ref() == value) {
                 let choices = choices.iter().map(AsRef::as_ref).collect::<Vec<_>>();
                 return Err(error(format!("'{value}' is not one of: {}", choices.join(", "))));
@@ -312,4 +315,17 @@ pub enum Error {
     /// The library under test refused.
     #[error("{0}")]
     Library(String),
+}
+
+impl Error {
+    /// Any other reason, in its own words: `.map_err(Error::other)?`.
+    pub fn other(reason: impl std::fmt::Display) -> Self {
+        Self::Library(reason.to_string())
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::other(error)
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use heapgate_bench::{Injection, Params, Under, parse_param};
+use heapgate_bench::{Injection, PROBE, Params, TRIAL, Under, parse_param};
 use heapgate_core::plan::{Plan, Planned};
 use heapgate_core::report::Cell;
 
@@ -43,7 +43,7 @@ impl Matrix<'_> {
     }
 
     fn planned(&self, variant: &Described, params: &Params, allocator: &Under) -> Planned {
-        let mut arguments = vec!["trial".to_owned(), variant.name()];
+        let mut arguments = vec![TRIAL.to_owned(), variant.name()];
         for (name, value) in params.iter() {
             arguments.extend(["--param".to_owned(), format!("{name}={value}")]);
         }
@@ -104,7 +104,7 @@ pub fn check_settings(program: &Path, allocators: &[Under]) -> Result<(), Failur
         Under::Own => None,
     });
     for allocator in specs.filter(|spec| !spec.options.is_empty()) {
-        let output = Command::new(program).arg("probe").envs(allocator.environment()).stdin(Stdio::null()).output()?;
+        let output = Command::new(program).arg(PROBE).envs(allocator.environment()).stdin(Stdio::null()).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.lines().next().unwrap_or("it gave no reason").trim_start_matches("<jemalloc>: ");

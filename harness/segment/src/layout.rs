@@ -186,6 +186,8 @@ pub enum Gauge {
     RegionChunksPeak,
     RegionLargeFallbacks,
     RegionEscapedObjects,
+    /// Steps that the workload took.
+    Steps,
 }
 
 /// Room for gauges; later ones need no new ABI.
@@ -197,7 +199,7 @@ pub const FIRST_FIGURE: usize = 24;
 /// Most figures of its own that a workload can have.
 pub const MAX_FIGURES: usize = MAX_GAUGES - FIRST_FIGURE;
 
-const _: () = assert!((Gauge::RegionEscapedObjects as usize) < FIRST_FIGURE);
+const _: () = assert!((Gauge::Steps as usize) < FIRST_FIGURE);
 
 /// Counts that only grow: one thread's in a slot, the process's in a phase's snapshots.
 ///

@@ -295,6 +295,16 @@ impl Slot {
     /// what they know.
     #[inline]
     pub fn settle(&self, sums: &Sums) {
+        if self.raise() {
+            self.flush(sums);
+        }
+    }
+
+    /// Raises the highest points to where the slot is, if it is above. True if it has gone so far from what the others
+    /// know that [`Self::flush`] is due.
+    #[must_use]
+    #[inline]
+    pub fn raise(&self) -> bool {
         for room in [&self.room_objects, &self.room_bytes] {
             if room.load(Relaxed) < 0 {
                 room.store(0, Relaxed);
@@ -303,10 +313,7 @@ impl Slot {
         let far = |now: i64, added: &AtomicI64, batch: i64| {
             now.wrapping_sub(added.load(Relaxed)).unsigned_abs() >= batch.unsigned_abs()
         };
-        if far(self.objects(), &self.added_objects, BATCH_OBJECTS) || far(self.bytes(), &self.added_bytes, BATCH_BYTES)
-        {
-            self.flush(sums);
-        }
+        far(self.objects(), &self.added_objects, BATCH_OBJECTS) || far(self.bytes(), &self.added_bytes, BATCH_BYTES)
     }
 
     /// Adds what this slot holds back to the shared sums.

@@ -270,8 +270,8 @@ impl Phase {
         record.checksum.store(checksum, Relaxed);
     }
 
-    /// Declares the record complete. Release: a reader that sees it ended sees all of it.
-    pub fn end(self) {
+    /// Declares the record complete. Release: a reader that sees it ended sees all of it, but for figures recorded later.
+    pub fn end(&self) {
         self.record.ended.store(1, Release);
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::Suite;
 use super::arguments::Arguments;
 use super::figures::{FIGURES, Figures};
+use super::fresh::{Failure, Ran};
 use crate::allocator::{SpecError, Under};
 use crate::inject::Injection;
 use crate::json::Json;
@@ -56,12 +57,23 @@ pub(super) fn plan(suite: &Suite, arguments: &Arguments) -> Result<Vec<Cell>, St
     for name in arguments.params.keys() {
         // `cargo bench -- FILTER` reaches all benches, so nothing found is no error; a parameter nobody has is one.
         if !selected.is_empty() && !selected.iter().any(|v| v.params.iter().any(|spec| spec.name == *name)) {
-            let known: Vec<&str> = selected.iter().flat_map(|v| v.params).map(|spec| spec.name).collect();
-            return Err(format!("there is no parameter '{name}'; there are: {}", known.join(", ")));
+            let mut known: Vec<&str> = selected.iter().flat_map(|v| v.params).map(|spec| spec.name).collect();
+            known.sort_unstable();
+            known.dedup();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(format!("there is no parameter '{name}'; there are: {known}"));
         }
     }
     let mut cells = Vec::new();
     for variant in selected {
+        if let Some(why) = (variant.missing)() {
+            // What was asked for by name fails; the rest goes on without it.
+            if !arguments.filters.is_empty() {
+                return Err(format!("{}/{}: {why}", variant.workload, variant.name));
+            }
+            eprintln!("heapgate-bench: {}/{} is left out: {why}", variant.workload, variant.name);
+            continue;
+        }
         let own = arguments.params.iter().filter(|(name, _)| variant.params.iter().any(|spec| spec.name == **name));
         let own = own.map(|(name, value)| (name.clone(), value.clone())).collect();
         let params = Params::resolve(variant.params, &own).map_err(|error| error.to_string())?;
@@ -94,24 +106,36 @@ pub(super) struct Outcome {
     pub cell: Cell,
     pub trials: Vec<Figures>,
     /// Why it failed; it is then not run again.
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
+    /// What the last trial that succeeded printed to standard error.
+    pub said: String,
 }
 
 impl Outcome {
     pub(super) fn new(cell: Cell) -> Self {
-        Self { cell, trials: Vec::new(), failure: None }
+        Self { cell, trials: Vec::new(), failure: None, said: String::new() }
     }
 
-    pub(super) fn add(&mut self, result: Result<Figures, String>) {
+    pub(super) fn add(&mut self, result: Result<Ran, Failure>) {
         match result {
-            Ok(figures) => self.trials.push(figures),
-            Err(message) => self.failure = Some(message),
+            Ok(ran) => {
+                self.trials.push(ran.figures);
+                self.said = ran.said;
+            }
+            Err(failure) => self.failure = Some(failure),
         }
     }
 
     /// Figure `index` of all repetitions: their median (of an even number, the lower of the two in the middle).
     pub(super) fn median(&self, index: usize) -> Option<f64> {
         median(self.trials.iter().map(|trial| trial.values[index]))
+    }
+
+    /// The workload's own figures: medians.
+    pub(super) fn own_medians(&self) -> impl Iterator<Item = (&'static str, Option<f64>)> {
+        self.cell.variant.figures.iter().enumerate().map(|(index, figure)| {
+            (figure.name, median(self.trials.iter().map(|trial| trial.own.get(index).copied().flatten())))
+        })
     }
 
     /// The exact figures that are not the same in all repetitions, with the lowest and the highest value; and the
@@ -135,9 +159,7 @@ impl Outcome {
     pub(super) fn json(&self) -> Json {
         let number = |value: Option<f64>| value.map_or(Json::Null, Json::Number);
         let figures = FIGURES.iter().enumerate().map(|(index, figure)| (figure.name, number(self.median(index))));
-        let own = self.cell.variant.figures.iter().enumerate().map(|(index, figure)| {
-            (figure.name, number(median(self.trials.iter().map(|trial| trial.own.get(index).copied().flatten()))))
-        });
+        let own = self.own_medians().map(|(name, value)| (name, number(value)));
         Json::object([
             ("workload", Json::text(self.cell.variant.workload)),
             ("variant", Json::text(self.cell.variant.name)),
@@ -145,7 +167,7 @@ impl Outcome {
             ("params", Json::object(self.cell.params.iter().map(|(name, value)| (name, Json::text(value))))),
             ("unit", Json::text(self.cell.variant.unit)),
             ("reps", Json::Integer(self.trials.len() as u64)),
-            ("failure", self.failure.as_ref().map_or(Json::Null, Json::text)),
+            ("failure", self.failure.as_ref().map_or(Json::Null, |failure| Json::text(failure.to_string()))),
             ("disagreements", Json::list(self.disagreements().iter().map(|&(name, _)| Json::text(name)))),
             ("figures", Json::object(figures)),
             ("own_figures", Json::object(own)),
@@ -170,7 +192,7 @@ pub(super) mod tests {
         let (params, allocator) = (Params::default(), Under::Own);
         let mut outcome = Outcome::new(Cell { variant: &VARIANT, params, allocator, steps: None, inject: None });
         for &(values, checksum) in trials {
-            outcome.add(Ok(Figures { values, checksum, own: Vec::new() }));
+            outcome.add(Ok(Ran { figures: Figures { values, checksum, own: Vec::new() }, said: String::new() }));
         }
         outcome
     }
@@ -189,7 +211,7 @@ pub(super) mod tests {
     #[test]
     fn what_failed_is_told_with_what_was_measured_before() {
         let mut failed = outcome(&[([Some(2.0); FIGURES.len()], 1)]);
-        failed.add(Err("killed by signal 9".to_owned()));
+        failed.add(Err(Failure::new("killed by signal 9".to_owned())));
         let json = failed.json().to_string();
         assert!(json.contains(r#""reps":1,"failure":"killed by signal 9""#), "{json}");
         assert!(json.contains(r#""allocations_per_unit":2"#), "{json}");

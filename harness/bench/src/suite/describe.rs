@@ -10,6 +10,12 @@ use crate::workload::Variant;
 /// The first argument that asks for a description.
 pub const DESCRIBE: &str = "heapgate-describe";
 
+/// The first argument that asks for one trial, named by the rest.
+pub const TRIAL: &str = "heapgate-trial";
+
+/// The first argument that asks for nothing: does a process start under these settings?
+pub const PROBE: &str = "heapgate-probe";
+
 /// Version of the description and of the arguments that a trial takes. Another one is refused by the tool.
 pub const PROTOCOL: u64 = 1;
 

@@ -1,5 +1,6 @@
 //! One trial in a fresh process of this executable, which counts into a segment that is read when it has ended.
 
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -11,23 +12,52 @@ use heapgate_alloc::segment::reader::Reader;
 
 use super::cells::Cell;
 use super::figures::{self, Figures};
+use super::{FAILED, TRIAL, USAGE};
 
 /// One thread and no surprises, as under heapgate's supervisor: exact counts must be the same with and without it.
 const SINGLE_THREADED: [(&str, &str); 3] =
     [("RAYON_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("OMP_NUM_THREADS", "1")];
 
+/// What a trial that succeeded left.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub figures: Figures,
+    /// What it printed to standard error.
+    pub said: String,
+}
+
+/// Why a trial failed, and the exit code that is due for it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub code: u8,
+    reason: String,
+}
+
+impl Failure {
+    pub(super) fn new(reason: String) -> Self {
+        Self { code: FAILED, reason }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
 /// Runs one trial.
 ///
 /// # Errors
 /// Says how it failed, with what it printed.
-pub(super) fn run(cell: &Cell) -> Result<Figures, String> {
-    let no_segment = |error| format!("no shared memory for the telemetry: {error}");
+pub(super) fn run(cell: &Cell) -> Result<Ran, Failure> {
+    let no_segment = |error| Failure::new(format!("no shared memory for the telemetry: {error}"));
     let file = create_file(c"heapgate", layout::segment_bytes(DEFAULT_SLOTS)).map_err(no_segment)?;
     let mapping = Mapping::new(file.as_fd()).map_err(no_segment)?;
     layout::format(mapping.words(), DEFAULT_SLOTS, Level::Exact, 1);
     let reader = Reader::new(mapping.words()).expect("just formatted");
 
-    let program = std::env::current_exe().map_err(|error| format!("this executable can't be found: {error}"))?;
+    let program =
+        std::env::current_exe().map_err(|error| Failure::new(format!("this executable can't be found: {error}")))?;
     let fd = file.as_raw_fd();
     let mut command = Command::new(program);
     // What would put another allocator, or other settings, in the place of the one under test.
@@ -45,17 +75,20 @@ pub(super) fn run(cell: &Cell) -> Result<Figures, String> {
             check(libc::fcntl(fd, libc::F_SETFD, 0))
         });
     }
-    let output = command.output().map_err(|error| format!("no child process: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let output = command.output().map_err(|error| Failure::new(format!("no child process: {error}")))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if !output.status.success() {
-        return Err(format!("{}\n{}", ended(output.status), said.trim()));
+        // A parameter that only the set-up can judge is still the command line's mistake.
+        let code = if output.status.code() == Some(i32::from(USAGE)) { USAGE } else { FAILED };
+        return Err(Failure { code, reason: format!("{}\n{said}", ended(output.status)) });
     }
-    // What it says though it succeeded is for the user: a warning, for instance that it runs unmeasured.
     if reader.pid().is_none() {
-        return Err(format!("ran without telemetry: its global allocator is not heapgate's. {}", said.trim()));
+        return Err(Failure::new(format!("ran without telemetry: its global allocator is not heapgate's. {said}")));
     }
-    figures::read(reader, cell.variant.figures.len())
-        .ok_or_else(|| format!("ended before its last phase did. {}", said.trim()))
+    match figures::read(reader, cell.variant.figures.len()) {
+        Some(figures) => Ok(Ran { figures, said }),
+        None => Err(Failure::new(format!("ended before its last phase did. {said}"))),
+    }
 }
 
 fn check(result: i32) -> std::io::Result<()> {
@@ -63,7 +96,7 @@ fn check(result: i32) -> std::io::Result<()> {
 }
 
 fn arguments(cell: &Cell) -> Vec<String> {
-    let mut arguments = vec!["trial".to_owned(), cell.name()];
+    let mut arguments = vec![TRIAL.to_owned(), cell.name()];
     for (name, value) in cell.params.iter() {
         arguments.extend(["--param".to_owned(), format!("{name}={value}")]);
     }

@@ -27,6 +27,17 @@ pub(super) fn nanos(value: f64) -> String {
     scaled(value, &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")])
 }
 
+/// A workload's own figure, whose name ends in its unit.
+pub(super) fn figure(name: &str, value: f64) -> String {
+    match name {
+        _ if name.ends_with("_ns") => nanos(value),
+        _ if name.ends_with("_bytes") => bytes(value),
+        _ if name.ends_with("_share") => format!("{}%", count(value * 100.0)),
+        _ if name.ends_with("_per_s") => format!("{}/s", count(value)),
+        _ => count(value),
+    }
+}
+
 /// In the largest unit that `value` reaches; in the smallest if it reaches none.
 fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     let &(unit, name) = units.iter().find(|(unit, _)| value.abs() >= *unit).unwrap_or(&units[units.len() - 1]);

@@ -21,7 +21,7 @@ use crate::workload::Variant;
 use arguments::{Arguments, Mode};
 use cells::{Cell, Outcome};
 
-pub use describe::{DESCRIBE, PROTOCOL};
+pub use describe::{DESCRIBE, PROBE, PROTOCOL, TRIAL};
 
 /// Everything went well.
 const OK: u8 = 0;
@@ -83,8 +83,8 @@ impl Suite {
         let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
         ExitCode::from(match arguments.first().map(String::as_str) {
             Some(DESCRIBE) => self.describe(),
-            Some("trial") => self.trial(&arguments[1..]),
-            Some("probe") => OK,
+            Some(TRIAL) => self.trial(&arguments[1..]),
+            Some(PROBE) => OK,
             _ => self.bench(&arguments),
         })
     }
@@ -174,9 +174,12 @@ fn test(cells: &[Cell]) -> u8 {
         }
         let outcome = fresh::run(&Cell { steps: Some(1), ..cell.clone() });
         show(&format!("test {name} ({}) ... {}\n", cell.allocator, if outcome.is_ok() { "ok" } else { "FAILED" }));
-        if let Err(message) = outcome {
-            complain(&format!("{name}: {message}"));
-            code = FAILED;
+        match outcome {
+            Ok(ran) => warn(cell, &ran.said),
+            Err(failure) => {
+                complain(&format!("{name}: {failure}"));
+                code = code.max(failure.code);
+            }
         }
         last = name;
     }
@@ -185,7 +188,7 @@ fn test(cells: &[Cell]) -> u8 {
 
 fn measure(cells: Vec<Cell>, arguments: &Arguments) -> u8 {
     let mut outcomes: Vec<Outcome> = cells.into_iter().map(Outcome::new).collect();
-    let (all, mut done) = (outcomes.len() as u32 * arguments.reps, 0);
+    let (all, mut done) = (outcomes.len() as u64 * u64::from(arguments.reps), 0);
     let terminal = stderr().is_terminal();
     // Every repetition runs all cells, so that a machine that grows slower touches all alike.
     for _ in 0..arguments.reps {
@@ -207,10 +210,18 @@ fn measure(cells: Vec<Cell>, arguments: &Arguments) -> u8 {
     }
     let mut code = OK;
     for outcome in &outcomes {
-        if let Some(message) = &outcome.failure {
-            complain(&format!("{}: {message}", outcome.cell));
-            code = FAILED;
+        warn(&outcome.cell, &outcome.said);
+        if let Some(failure) = &outcome.failure {
+            complain(&format!("{}: {failure}", outcome.cell));
+            code = code.max(failure.code);
         }
     }
     code
+}
+
+/// What a child said though it succeeded: that jemalloc has no statistics, or whatever the workload warns of.
+fn warn(cell: &Cell, said: &str) {
+    if !said.is_empty() {
+        complain(&format!("{cell}: {said}"));
+    }
 }

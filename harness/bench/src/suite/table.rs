@@ -1,7 +1,7 @@
 //! The table that a bench prints: at most 80 columns.
 
 use super::cells::Outcome;
-use super::human::{bytes, count, nanos};
+use super::human::{self, bytes, count, nanos};
 
 /// A column of the table.
 struct Column {
@@ -59,6 +59,10 @@ pub(super) fn render(outcomes: &[Outcome]) -> String {
             format!("{shown:>width$}")
         });
         text.push_str(&format!("{}\n", values.concat()));
+        for (name, value) in outcome.own_medians() {
+            let shown = value.map_or_else(|| "–".to_owned(), |value| human::figure(name, value));
+            text.push_str(&format!("  {name} {shown}\n"));
+        }
         for (name, range) in outcome.disagreements() {
             let range = range.map_or(String::new(), |(low, high)| format!(": {low} to {high}"));
             text.push_str(&format!("  not the same in all repetitions: {name}{range}\n"));

@@ -87,10 +87,10 @@ enum Verb {
     List(list::List),
     Experiment(experiment::ExperimentArgs),
     /// Run one trial in this process (what children of `run` and `gate` do)
-    #[command(hide = true)]
+    #[command(hide = true, alias = heapgate_bench::TRIAL)]
     Trial(trial::Trial),
     /// End at once with success (to see whether an allocator's settings let a process start)
-    #[command(hide = true)]
+    #[command(hide = true, alias = heapgate_bench::PROBE)]
     Probe,
 }
 

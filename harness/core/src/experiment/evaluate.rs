@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{Arm, Body, Claim, Experiment, Row};
 use crate::metric::{MetricId, Unit};
 use crate::render;
-use crate::report::{Cell, CellTrials, Machine, Report, Sites, Trial};
+use crate::report::{Cell, CellTrials, Machine, PhaseKind, Report, Sites, Trial};
 use crate::stats::sample::median;
 use crate::stats::two_samples::factor;
 
@@ -136,13 +136,13 @@ pub enum Holds {
     NotMeasured,
 }
 
-/// What a unit of one arm's work costs: medians.
+/// What a unit of one arm's work, or one of its steps, costs: medians.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
     /// The arm.
     pub arm: String,
-    /// Its unit of work.
+    /// Its unit of work, or `step`: a document, a batch, whatever one step of it is.
     pub unit: String,
     /// Calls that hand out memory.
     pub allocations: f64,
@@ -235,7 +235,7 @@ pub fn evaluate(
             .collect();
     }
     if let Body::UnitCosts { .. } = &experiment.body {
-        evaluation.costs = arms.iter().filter_map(|arm| cost(arm.name, trials(arm)?)).collect();
+        evaluation.costs = arms.iter().filter_map(|arm| Some(costs(arm.name, trials(arm)?))).flatten().collect();
     }
     evaluation
 }
@@ -321,16 +321,26 @@ fn holds(claim: Option<Claim>, measured: Option<Measured>) -> Holds {
     }
 }
 
-fn cost(arm: &str, trials: &CellTrials<'_>) -> Option<Cost> {
+/// Of one unit of work; and of one step, where that is something else (a document of many tokens).
+fn costs(arm: &str, trials: &CellTrials<'_>) -> Vec<Cost> {
     let figure = |metric| median(&trials.values(metric));
-    Some(Cost {
-        arm: arm.to_owned(),
-        unit: trials.unit().to_owned(),
-        allocations: figure(MetricId::AllocationsPerUnit)?,
-        bytes: figure(MetricId::AllocatedBytesPerUnit)?,
-        cpu_ns: figure(MetricId::CpuPerUnit),
-        stall_ns: figure(MetricId::StallPerUnit),
-    })
+    let of = |unit: &str, units: f64| {
+        Some(Cost {
+            arm: arm.to_owned(),
+            unit: unit.to_owned(),
+            allocations: figure(MetricId::AllocationsPerUnit)? * units,
+            bytes: figure(MetricId::AllocatedBytesPerUnit)? * units,
+            cpu_ns: figure(MetricId::CpuPerUnit).map(|ns| ns * units),
+            stall_ns: figure(MetricId::StallPerUnit).map(|ns| ns * units),
+        })
+    };
+    let per_step = |trial: &Trial| {
+        let phase = trial.phases.iter().find(|p| p.kind == PhaseKind::Measure && p.ended && p.steps > 0)?;
+        Some(phase.units as f64 / phase.steps as f64)
+    };
+    let units = median(&trials.completed().filter_map(per_step).collect::<Vec<_>>());
+    let step = units.filter(|&units| units != 1.0).and_then(|units| of("step", units));
+    of(trials.unit(), 1.0).into_iter().chain(step).collect()
 }
 
 fn curve(arm: &str, trial: &Trial) -> Option<Curve> {

@@ -192,8 +192,12 @@ fn push_costs(out: &mut String, costs: &[Cost]) {
         Side::Right,
     ];
     for (index, line) in lines(&sides, &rows).iter().enumerate() {
-        if let Some(cost) = index.checked_sub(header.len()).and_then(|index| costs.get(index)) {
-            let _ = writeln!(out, "{}", cost.arm);
+        if let Some((index, cost)) = index.checked_sub(header.len()).and_then(|index| Some((index, costs.get(index)?)))
+        {
+            let same = index > 0 && costs[index - 1].arm == cost.arm;
+            if !same {
+                let _ = writeln!(out, "{}", cost.arm);
+            }
         }
         let _ = writeln!(out, "{line}");
     }

@@ -153,6 +153,7 @@ fn check_phase(phase: &Phase, place: &str) -> Result<(), Fault> {
     measured(place, "start_s", phase.start_s)?;
     measured(place, "wall_s", phase.wall_s)?;
     count(place, "units", phase.units)?;
+    count(place, "steps", phase.steps)?;
     counts(place, &phase.counts)?;
     live(place, &phase.live)?;
     // The class of the largest objects has no upper bound, so the first of the three may be anything.

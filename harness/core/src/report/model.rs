@@ -250,6 +250,8 @@ pub struct Phase {
     pub wall_s: f64,
     /// Units of work done.
     pub units: u64,
+    /// Steps taken, for instance documents; 0 in phases that take none.
+    pub steps: u64,
     /// Checksum of the answers, hexadecimal; empty where there are none.
     pub checksum: String,
     /// Calls and bytes, by operation.

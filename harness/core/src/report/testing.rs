@@ -12,6 +12,8 @@ use crate::stats::sample;
 
 /// Units of work of every measured phase.
 const UNITS: u64 = 1000;
+/// Steps of each trial.
+const STEPS: u64 = 10;
 /// Ticks per second of every trial: 1 tick is 1 ns.
 const TICKS_PER_SECOND: f64 = 1e9;
 
@@ -110,6 +112,7 @@ fn phase(kind: PhaseKind, start_s: f64, jitter: f64) -> Phase {
         start_s,
         wall_s: 0.008 * jitter,
         units: if measured { UNITS } else { 0 },
+        steps: if measured { STEPS } else { 0 },
         checksum: if measured { "9f86d081884c7d65".into() } else { String::new() },
         counts: if measured { counts() } else { Counts::default() },
         live: match kind {

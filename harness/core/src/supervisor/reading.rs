@@ -50,6 +50,7 @@ fn phase(
         start_s: seconds(start_ns, reading.begin_at.ns),
         wall_s: seconds(reading.begin_at.ns, reading.end_at.map_or(now.ns, |end| end.ns)),
         units: reading.units,
+        steps: reading.gauge(Gauge::Steps).unwrap_or(0),
         checksum: if reading.checksum == 0 { String::new() } else { format!("{:016x}", reading.checksum) },
         counts: counts(&totals),
         live: Live {
