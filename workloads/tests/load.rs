@@ -79,10 +79,6 @@ fn arenas_and_owned_words_have_equal_answers() {
 
 #[test]
 fn threads_bound_to_nodes_give_the_same_answers() {
-    if threads::numa::nodes().is_empty() {
-        refused(&threads::ARENA_LOCAL, "placement", &["node"]);
-        return;
-    }
     let works = |placement| first_steps(&threads::ARENA_LOCAL, &[("placement", placement)], 2);
     assert_eq!(works("node"), works("any"));
 }

@@ -23,11 +23,13 @@
 mod attach;
 mod rseq;
 mod stacks;
+mod stalls;
 mod telemetry;
 mod thread;
 mod watch;
 
 pub use attach::{AttachError, SEGMENT_VARIABLE, Session, attach, session};
 pub use heapgate_segment as segment;
+pub use stalls::ThreadStalls;
 pub use telemetry::Telemetry;
 pub use watch::{ThreadWatch, WatchError, Watched};

@@ -24,7 +24,7 @@ pub use child::{TrialError, parse_param, run_trial};
 pub use closure::CLOSURE_STEPS;
 #[doc(hidden)]
 pub use closure::set_up_closure;
-pub use heapgate_alloc::{Telemetry, Watched};
+pub use heapgate_alloc::{Telemetry, ThreadStalls, Watched};
 pub use inject::Injection;
 pub use suite::{DESCRIBE, PROBE, PROTOCOL, Suite, TRIAL};
 pub use switch::{ALLOCATOR_VARIABLE, Switch, in_force, in_use};

@@ -54,6 +54,16 @@ fn a_stream_reports_its_latency_and_its_cache() {
 }
 
 #[test]
+fn stalls_are_summed_over_each_step_where_every_call_is_timed() {
+    let concat = trial("decode/kv-concat -a jemalloc");
+    let p95 = figure(&concat, "stall_step_p95_ns");
+    assert!(p95 > 0.0 && p95 <= figure(&concat, "cache_p95_ns") * 1.1, "{p95} of {}", concat["figures"]);
+    assert_eq!(figure(&trial("decode/kv-inplace -a jemalloc"), "stall_step_p95_ns"), 0.0, "it calls no allocator");
+    let counted = trial("decode/kv-concat -a jemalloc --level count");
+    assert_eq!(counted["figures"].get("stall_step_p95_ns"), None);
+}
+
+#[test]
 fn scoped_expiry_reuses_more_blocks_and_needs_fewer() {
     let [end, scoped] = ["end", "scoped"]
         .map(|release| trial(&format!("decode/expiry -a jemalloc --param positions=2048 --param release={release}")));

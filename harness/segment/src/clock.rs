@@ -127,6 +127,10 @@ impl SharedAnchor {
         self.ticks.store(anchor.ticks, Relaxed);
         self.ns.store(anchor.ns, Relaxed);
     }
+
+    pub(crate) fn get(&self) -> Anchor {
+        Anchor { ticks: self.ticks.load(Relaxed), ns: self.ns.load(Relaxed) }
+    }
 }
 
 #[cfg(test)]

@@ -444,6 +444,20 @@ mod tests {
     }
 
     #[test]
+    fn ticks_of_uninterrupted_calls_add_up_by_weight() {
+        // SAFETY: a Slot is made of atomic integers, for which zero is valid.
+        let slot: Box<Slot> = unsafe { Box::new_zeroed().assume_init() };
+        assert_eq!(slot.clean_ticks(), 0);
+        slot.record::<false>(Operation::Alloc, 7, false, 1);
+        slot.record::<false>(Operation::Dealloc, 10, false, 3);
+        slot.record::<false>(Operation::Dealloc, 1_000, true, 1);
+        assert_eq!(slot.clean_ticks(), 37);
+        slot.record::<false>(Operation::Realloc, 1 << 20, false, 1);
+        let large = slot.clean_ticks() - 37;
+        assert!(large.abs_diff(1 << 20) <= (1 << 20) / 32, "{large}");
+    }
+
+    #[test]
     fn a_slot_at_the_ends_of_its_numbers_does_not_overflow() {
         // Others may write the segment, and an allocator must not panic.
         // SAFETY: a Slot is made of atomic integers, for which zero is valid.

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use crate::histogram::bucket_bounds;
 use crate::layout::Slot;
 
 /// A slot's counts at one moment.
@@ -59,6 +60,17 @@ impl Slot {
             bytes_freed: counters.bytes_freed.load(Relaxed),
             realloc_calls: counters.realloc_calls.load(Relaxed),
         }
+    }
+
+    /// Ticks in timed calls that were not interrupted, each taken as the middle of its bucket. It reads some 2,300 words.
+    /// Consistent only in the thread that owns the slot.
+    #[must_use]
+    pub fn clean_ticks(&self) -> u64 {
+        let buckets = self.counters.clean.iter().flat_map(|operation| operation.iter().enumerate());
+        let filled = buckets.map(|(bucket, count)| (bucket, count.load(Relaxed))).filter(|&(_, count)| count > 0);
+        // The last value is the one below the bound.
+        let middle = |(low, high): (u64, u64)| u64::midpoint(low, high - 1);
+        filled.fold(0, |sum, (bucket, count)| sum.wrapping_add(middle(bucket_bounds(bucket)).wrapping_mul(count)))
     }
 
     /// The most this slot had live since [`Self::flush`] was last called, also from [`Self::settle`]. For the thread that

@@ -194,6 +194,12 @@ impl Writer {
         }
     }
 
+    /// When this process attached, on both clocks.
+    #[must_use]
+    pub fn attached_at(&self) -> Anchor {
+        self.header().attached_at.get()
+    }
+
     /// Sums all slots into `into`.
     fn snapshot(&self, into: &Counters) {
         let header = self.header();

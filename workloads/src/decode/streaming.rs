@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use allocator_api2::alloc::Global;
-use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Variant, Work, Workload};
+use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, ThreadStalls, Variant, Work, Workload};
 
 use super::audio::{Audio, Embedding};
 use super::latency::Latency;
@@ -93,6 +93,10 @@ const FIGURES: &[FigureSpec] = &[
         name: "cache_p95_ns",
         help: "95th percentile, over steps, of the time spent in growing and writing the KV cache.",
     },
+    FigureSpec {
+        name: "stall_step_p95_ns",
+        help: "95th percentile, over steps, of the time spent in uninterrupted allocator calls.",
+    },
     FigureSpec { name: "kv_peak_bytes", help: "Most bytes that the KV cache has to itself after a step." },
     FigureSpec {
         name: "kv_fragmentation_share",
@@ -131,6 +135,8 @@ fn setup<C: KvCache + 'static>(
         position: 0,
         steps: Latency::new()?,
         cache_steps: Latency::new()?,
+        stalls: None,
+        stall_steps: Latency::new()?,
         unused_shares: 0.0,
         taken: 0,
         peak_bytes: 0,
@@ -152,6 +158,9 @@ struct Stream<C> {
     position: usize,
     steps: Latency,
     cache_steps: Latency,
+    /// There while measuring, where every allocator call is timed.
+    stalls: Option<ThreadStalls>,
+    stall_steps: Latency,
     /// Sum over steps of the share of the cache's memory that holds nothing.
     unused_shares: f64,
     taken: u64,
@@ -187,11 +196,19 @@ impl<C: KvCache> Workload for Stream<C> {
         self.position += 1;
         self.steps.record_since(start);
         self.cache_steps.record(self.cache.spent);
+        if let Some(stalls) = &mut self.stalls {
+            self.stall_steps.record(stalls.lap());
+        }
         let Usage { used_bytes, held_bytes } = self.cache.usage();
         self.unused_shares += 1.0 - used_bytes as f64 / held_bytes as f64;
         self.taken += 1;
         self.peak_bytes = self.peak_bytes.max(held_bytes);
         Work { units: 1, checksum }
+    }
+
+    fn measure_begins(&mut self) {
+        self.stall_steps.clear();
+        self.stalls = ThreadStalls::begin();
     }
 
     fn figures(&mut self, figures: &mut Figures) {
@@ -200,6 +217,7 @@ impl<C: KvCache> Workload for Stream<C> {
             ("step_p95_ns", self.steps.quantile_ns(0.95)),
             ("cache_mean_ns", self.cache_steps.mean_ns()),
             ("cache_p95_ns", self.cache_steps.quantile_ns(0.95)),
+            ("stall_step_p95_ns", self.stall_steps.quantile_ns(0.95)),
         ];
         for (name, value) in timed {
             if let Some(value) = value {

@@ -75,6 +75,9 @@ pub fn setup(params: &Params) -> Result<Box<dyn Workload>, Error> {
     let text: String = corpus.verses()[..TEXT_VERSES].iter().map(|verse| &corpus.text()[verse.clone()]).collect();
     let ids = Slices::new()?.with_ids(&text, <[u32]>::to_vec);
     let counters = Counters::open(&[Event::DtlbLoadMisses]);
+    if let Some(unavailable) = counters.unavailable().next() {
+        eprintln!("heapgate: {unavailable}");
+    }
     Ok(Box::new(Run {
         blocks: Blocks::new(in_blocks, ids),
         strings: Strings::new(corpus, in_strings),

@@ -99,7 +99,7 @@ fn set_up(
     let count = nodes.len();
     let bound = (params.get(PLACEMENT.name) == "node").then_some(nodes);
     if bound.as_ref().is_some_and(Vec::is_empty) {
-        let reason = "the kernel tells of no NUMA node to bind threads to".to_owned();
+        let reason = "the kernel tells neither of NUMA nodes nor of CPUs to bind threads to".to_owned();
         return Err(Error::Param { name: PLACEMENT.name.to_owned(), reason });
     }
     let input = Input { chunks: Chunks::load(), pieces: Pieces::load(), threads, nodes: bound };

@@ -87,7 +87,7 @@ const CHUNKS_FIGURES: &[FigureSpec] = &[
 
 const SHARED_FIGURES: &[FigureSpec] = &[
     FigureSpec { name: "arena_bytes", help: "Bytes of the arena's chunks, at the end." },
-    FigureSpec { name: "numa_nodes", help: "NUMA nodes with CPUs." },
+    FigureSpec { name: "numa_nodes", help: "NUMA nodes with CPUs; 1 where the kernel tells of none." },
     FigureSpec { name: "numa_chunks_per_s", help: "Chunks per second, where there is more than one NUMA node." },
     FigureSpec { name: "arena_lock_waits", help: "Times a thread found the arena locked." },
     FigureSpec { name: "arena_lock_wait_total_ns", help: "Time until it then had the lock, all threads." },
@@ -96,7 +96,7 @@ const SHARED_FIGURES: &[FigureSpec] = &[
 
 const LOCAL_FIGURES: &[FigureSpec] = &[
     FigureSpec { name: "arena_bytes", help: "Bytes of the arenas' chunks, at the end." },
-    FigureSpec { name: "numa_nodes", help: "NUMA nodes with CPUs." },
+    FigureSpec { name: "numa_nodes", help: "NUMA nodes with CPUs; 1 where the kernel tells of none." },
     FigureSpec { name: "numa_chunks_per_s", help: "Chunks per second, where there is more than one NUMA node." },
 ];
 

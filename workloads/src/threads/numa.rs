@@ -8,10 +8,27 @@ use std::{fs, io, mem};
 /// Where the kernel tells of them.
 const NODES: &str = "/sys/devices/system/node";
 
-/// The CPUs of each node that has any, in the order of the nodes' numbers. Empty where the kernel does not tell.
+/// The CPUs of each node that has any, in the order of the nodes' numbers. Where the kernel does not tell, as in many
+/// containers: one node, with all CPUs that this thread may run on; empty if not even those are known.
 #[must_use]
 pub fn nodes() -> Vec<Vec<usize>> {
-    nodes_in(Path::new(NODES))
+    let nodes = nodes_in(Path::new(NODES));
+    if nodes.is_empty() { allowed().into_iter().collect() } else { nodes }
+}
+
+/// The CPUs that the calling thread may run on. None where a set of fixed size is too small for this machine's.
+fn allowed() -> Option<Vec<usize>> {
+    let mut set = no_cpus();
+    // SAFETY: the set is alive, may be written, and is of the size that is given; 0 is the calling thread.
+    let result = unsafe { libc::sched_getaffinity(0, mem::size_of_val(&set), &raw mut set) };
+    // SAFETY: the CPU is within the set, by the range.
+    let in_set = |&cpu: &usize| unsafe { libc::CPU_ISSET(cpu, &set) };
+    (result == 0).then(|| (0..libc::CPU_SETSIZE as usize).filter(in_set).collect())
+}
+
+fn no_cpus() -> libc::cpu_set_t {
+    // SAFETY: a set of CPUs is plain bits, of which zeros are a valid value: the empty set.
+    unsafe { mem::zeroed() }
 }
 
 fn nodes_in(folder: &Path) -> Vec<Vec<usize>> {
@@ -45,8 +62,7 @@ fn cpu_list(text: &str) -> Option<Vec<usize>> {
 /// # Errors
 /// What the kernel said, for instance where a container may not use them.
 pub fn bind(cpus: &[usize]) -> io::Result<()> {
-    // SAFETY: a set of CPUs is plain bits, of which zeros are a valid value: the empty set.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    let mut set = no_cpus();
     // What doesn't fit into a set can't be asked for.
     for &cpu in cpus.iter().filter(|&&cpu| cpu < libc::CPU_SETSIZE as usize) {
         // SAFETY: the CPU is within the set, by the filter.
@@ -82,6 +98,17 @@ mod tests {
         fs::remove_dir_all(&folder).expect("remove");
         assert_eq!(nodes, [vec![0, 1], vec![2, 3], vec![4]]);
         assert_eq!(nodes_in(Path::new("/nowhere")), Vec::<Vec<usize>>::new());
+    }
+
+    #[test]
+    fn a_thread_may_be_bound_to_the_cpus_that_it_may_run_on() {
+        std::thread::spawn(|| {
+            let cpus = allowed().expect("fewer CPUs than a set has room for");
+            bind(&cpus[..1]).expect("it may run there");
+            assert_eq!(allowed(), Some(vec![cpus[0]]));
+        })
+        .join()
+        .expect("it is told");
     }
 
     #[test]

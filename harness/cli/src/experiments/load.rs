@@ -114,11 +114,12 @@ pub static E5: Experiment = Experiment {
             thread against four, and four with one arena, and four with one arena and no thread caches, which forces \
             every call through a lock. The source gives absolute times, not changes: 120 µs for the root scan lock \
             (we scan no roots), 85 µs for the central list lock (ours: the locks of jemalloc's bins), workers starved \
-            for 10 ms or longer; so no direction can hold or not. Waits are jemalloc's own count; it times them with the kernel's \
+            for 10 ms or longer; so no direction can hold or not. The root scan lock's 120 µs stand beside our locks \
+            that are neither of bins nor of pages. Waits are jemalloc's own count; it times them with the kernel's \
             coarse clock, in ticks of 1 to 10 ms, and most come out as 0: the longest calls are our own measurement. \
             What the scheduler causes is told apart twice: stalls are those of calls it did not interrupt, and chunks \
             whose thread waited for a CPU for 10 ms are counted as starved. A call that blocks for a lock counts as \
-            interrupted too.",
+            interrupted too. Stall histograms of threads are merged.",
     body: Body::Compare { arms: E5_ARMS, rows: E5_ROWS },
 };
 
@@ -140,8 +141,16 @@ const E5_ROWS: &[Row] = &[
         claim: Some(Claim::At(85_000.0)),
         ..contended("longest wait for one, to the tick", Unit::Nanos, Read::Figure("bin_lock_wait_max_ns"))
     },
+    contended("time in waits for locks of bins, all threads", Unit::Nanos, Read::Figure("bin_lock_wait_total_ns")),
     contended("waits for locks of pages", Unit::Count, Read::Figure("page_lock_waits")),
+    contended("longest wait for one of pages, to the tick", Unit::Nanos, Read::Figure("page_lock_wait_max_ns")),
+    contended("time in waits for locks of pages, all threads", Unit::Nanos, Read::Figure("page_lock_wait_total_ns")),
     contended("waits for other locks", Unit::Count, Read::Figure("other_lock_waits")),
+    Row {
+        claim: Some(Claim::At(120_000.0)),
+        ..contended("longest wait for another lock, to the tick", Unit::Nanos, Read::Figure("other_lock_wait_max_ns"))
+    },
+    contended("time in waits for other locks, all threads", Unit::Nanos, Read::Figure("other_lock_wait_total_ns")),
     contended("locks taken after spinning", Unit::Count, Read::Figure("lock_spins")),
     contended("P99.9 stall, not interrupted", Unit::Nanos, Read::Metric(MetricId::StallP999)),
     contended("longest stall, interrupted or blocked", Unit::Nanos, Read::Metric(MetricId::StallAllMax)),
@@ -171,6 +180,14 @@ const E5_ROWS: &[Row] = &[
         claim: None,
     },
     Row {
+        what: "longest wait for a CPU with a chunk in hand",
+        unit: Unit::Nanos,
+        read: Read::Figure("run_queue_max_ns"),
+        base: "one thread",
+        other: "four threads",
+        claim: Some(Claim::At(10e6)),
+    },
+    Row {
         what: "chunks per second",
         unit: Unit::PerSecond,
         read: Read::Metric(MetricId::Throughput),
@@ -190,7 +207,8 @@ pub static E16: Experiment = Experiment {
     title: "One arena for all threads, one for each, one for each on its NUMA node",
     about: "Ours: four threads tokenize chunks of 16 verses into bumpalo arenas that are reset after each batch of 64; \
             every word takes two allocations. With one arena, each allocation takes its lock. Bound to a node, a \
-            thread runs on that node's CPUs and is the first to touch its arena's memory. On a machine with one node \
+            thread runs on that node's CPUs and is the first to touch its arena's memory. Where the kernel tells of no \
+            nodes, there is one. On a machine with one node \
             (figure numa_nodes = 1) there is nothing to choose between: the rows on nodes have no figure then, and the \
             source's 100 ns for local and 300 ns for remote memory, as its 52% with further tuning, are not tried at \
             all.",
@@ -227,6 +245,14 @@ const E16_ROWS: &[Row] = &[
         base: "local",
         other: "bound",
         claim: Some(Claim::Factor(1.38)),
+    },
+    Row {
+        what: "NUMA nodes (1: one node, nothing to bind to)",
+        unit: Unit::Count,
+        read: Read::Figure("numa_nodes"),
+        base: "shared",
+        other: "local",
+        claim: None,
     },
 ];
 

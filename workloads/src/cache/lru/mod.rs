@@ -55,7 +55,8 @@ pub trait Memory {
     /// Puts a text of at most [`SLOT_BYTES`] into a free slot; `None` if there is no such slot.
     fn fill(&mut self, text: &[u8]) -> Option<Self::Handle>;
 
-    /// The text that the handle stands for; `None` if its slot was reclaimed since.
+    /// The text that the handle stands for; `None` if its slot was reclaimed since, or is another memory's and free
+    /// here.
     fn get(&self, handle: Self::Handle) -> Option<&[u8]>;
 
     /// Frees the handle's slot, unless that was done before.

@@ -4,6 +4,10 @@
 //! The memory of the slots stays until all of them are dropped, and always holds slots: a pointer that was kept over a
 //! reclaim points to a slot still, though perhaps to another text. That is what makes it possible to look at the
 //! generation there, and so to refuse. Memory that is given back to the allocator entry by entry has no such check.
+//!
+//! Generations are odd while a slot is filled and even while it is free, and handles have only odd ones: none passes on a
+//! free slot, not even one of other slots whose memory was at the same place. On a filled one it may, and then reads or
+//! frees that slot's text. After 2^31 reclaims a slot's generations start again.
 
 #![allow(unsafe_code, reason = "raw memory is what is shown here")]
 
@@ -19,10 +23,11 @@ pub struct Handle {
     generation: u32,
 }
 
-/// All zero bytes are an empty slot of generation 0.
+/// All zero bytes are a free slot.
 #[derive(Debug)]
 #[repr(C)]
 struct Slot {
+    /// Odd while the slot is filled: every fill and every reclaim adds 1.
     generation: u32,
     len: u32,
     bytes: [u8; SLOT_BYTES],
@@ -92,6 +97,7 @@ impl Memory for Slots {
         let slot = unsafe { self.slot_mut(index) };
         slot.bytes[..text.len()].copy_from_slice(text);
         slot.len = text.len() as u32;
+        slot.generation = slot.generation.wrapping_add(1);
         let generation = slot.generation;
         // SAFETY: as above; the pointer stays within the allocation.
         Some(Handle { slot: unsafe { self.first.add(index) }, generation })
@@ -147,14 +153,33 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_of_other_slots_is_refused() {
+    fn a_handle_of_other_slots_passes_on_no_free_slot() {
         let mut gone = Slots::with_slots(2);
         let other = gone.fill(b"gone").expect("two are free");
         drop(gone);
-        let mut slots = Slots::with_slots(3);
-        // The same place may have been given again; then the generations decide, as they do for any handle.
+        let mut slots = Slots::with_slots(2);
+        // As if the allocator had given the same place again, which it may or may not.
+        for index in 0..2 {
+            // SAFETY: there are two slots.
+            let foreign = Handle { slot: unsafe { slots.first.add(index) }, ..other };
+            assert_eq!(slots.get(foreign), None);
+            slots.reclaim(foreign);
+        }
         slots.reclaim(other);
-        let handle = slots.fill(b"here").expect("three are free");
-        assert_eq!(slots.get(handle), Some(&b"here"[..]));
+        let [one, two] = [b"one", b"two"].map(|text| slots.fill(text).expect("two are free"));
+        assert_eq!(slots.fill(b"three"), None, "no slot was freed that was free");
+        assert_eq!((slots.get(one), slots.get(two)), (Some(&b"one"[..]), Some(&b"two"[..])));
+    }
+
+    #[test]
+    fn generations_that_start_again_are_still_odd_in_filled_slots_only() {
+        let mut slots = Slots::with_slots(1);
+        // SAFETY: there is one slot.
+        unsafe { slots.slot_mut(0) }.generation = u32::MAX - 1;
+        let last = slots.fill(b"last").expect("it is free");
+        assert_eq!((last.generation, slots.get(last)), (u32::MAX, Some(&b"last"[..])));
+        slots.reclaim(last);
+        assert_eq!(slots.fill(b"first").map(|handle| handle.generation), Some(1));
+        assert_eq!(slots.get(last), None);
     }
 }

@@ -43,7 +43,8 @@ pub struct Handle {
 /// assert_eq!(text, Some(&b"in the beginning"[..]));
 /// ```
 ///
-/// After 2^32 reclaims a slot's generations start again: a handle kept for that long would pass for a new one.
+/// After 2^31 reclaims a slot's generations start again: a handle kept for that long would pass for a new one. Handles
+/// don't say whose they are: one of other slots may pass for one of these, but never on a slot that is free.
 #[derive(Debug)]
 pub struct Slots {
     slots: Vec<Slot>,
@@ -52,6 +53,7 @@ pub struct Slots {
 
 #[derive(Debug, Clone)]
 struct Slot {
+    /// Odd while the slot is filled: every fill and every reclaim adds 1. Handles have only odd ones.
     generation: u32,
     len: u32,
     bytes: [u8; SLOT_BYTES],
@@ -70,6 +72,7 @@ impl Memory for Slots {
         let slot = &mut self.slots[index as usize];
         slot.bytes[..text.len()].copy_from_slice(text);
         slot.len = text.len() as u32;
+        slot.generation = slot.generation.wrapping_add(1);
         Some(Handle { index, generation: slot.generation })
     }
 
@@ -109,5 +112,19 @@ mod tests {
         slots.reclaim(handle);
         assert!(slots.fill(b"one").is_some());
         assert_eq!(slots.fill(b"two"), None);
+    }
+
+    #[test]
+    fn a_handle_of_other_slots_passes_on_no_free_slot() {
+        let mut others = Slots::with_slots(2);
+        let foreign = [b"one", b"two"].map(|text| others.fill(text).expect("two are free"));
+        let mut slots = Slots::with_slots(2);
+        for handle in foreign {
+            assert_eq!(slots.get(handle), None);
+            slots.reclaim(handle);
+        }
+        let [one, two] = [b"one", b"two"].map(|text| slots.fill(text).expect("two are free"));
+        assert_eq!(slots.fill(b"three"), None, "no slot was freed that was free");
+        assert_eq!((slots.get(one), slots.get(two)), (Some(&b"one"[..]), Some(&b"two"[..])));
     }
 }
