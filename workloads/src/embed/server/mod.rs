@@ -14,7 +14,7 @@ use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Varia
 use self::batcher::Batcher;
 use self::cache::{Cache, Hit};
 use self::load::{Load, Queue, Taken};
-use super::{DIM, HIDDEN, LAYERS, MODEL, checksum, seeded};
+use super::{DIM, HIDDEN, LAYERS, MODEL, checksum, refuse, seeded};
 use crate::models::bert::{Encoder, cosine};
 use crate::models::files;
 
@@ -168,7 +168,10 @@ impl Run {
         let bar = params.number::<f32>(BAR.name, 0.5..=1.0)?;
         let load = Load::draw(rate, requests, texts);
         for text in load.texts() {
-            encoder.check(text).expect("no verse has 512 words");
+            // Only a model that the user names can have so few positions.
+            encoder.check(text).map_err(|long| {
+                refuse(MODEL.name, format!("a verse has {} tokens; the model takes {}", long.tokens, long.most))
+            })?;
         }
         Ok(Box::new(Self {
             encoder,
