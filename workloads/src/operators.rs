@@ -1,15 +1,17 @@
 //! The operators of a transformer one at a time, with a fresh buffer for everything or in place.
 //!
-//! Both variants are given the same values and must give the same answers to a millionth; their checksums differ, since
-//! sums are taken in another order.
+//! Both variants are given the same values and must give the same answers to a millionth. Products are equal to the last
+//! bit, and so are their checksums; the other operators take sums in another order, and theirs differ.
 
 use std::marker::PhantomData;
+use std::time::{Duration, Instant};
 
 use allocator_api2::alloc::Global;
-use heapgate_bench::{Error, ParamSpec, Params, Steps, Variant, Work, Workload};
+use allocator_api2::vec::Vec as Buffer;
+use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Variant, Work, Workload};
 
 use crate::transformer::SplitMix64;
-use crate::transformer::math::checksum;
+use crate::transformer::math::checksum as hash_of;
 use crate::transformer::operators::{BufferPool, allocating, inplace};
 
 /// A fresh buffer for every intermediate and result.
@@ -30,12 +32,17 @@ const PARAMS: &[ParamSpec] = &[
     ParamSpec { name: "width", default: "128", choices: &[], help: "values in a row of it, up to 4096" },
 ];
 
+const FIGURES: &[FigureSpec] = &[FigureSpec {
+    name: "operator_mean_ns",
+    help: "Time of an operator, its buffers taken and given back, without making its input and hashing its answer.",
+}];
+
 /// Linear layers that a matmul step goes through.
 const LINEAR_LAYERS: usize = 4;
 const SEED: u64 = 15;
 
 const fn variant<F: Form + 'static>(name: &'static str, about: &'static str) -> Variant {
-    Variant::new("operators", name, "pass", about, setup::<F>).params(PARAMS)
+    Variant::new("operators", name, "pass", about, setup::<F>).params(PARAMS).figures(FIGURES)
 }
 
 /// What operators work with.
@@ -48,37 +55,46 @@ struct Operands {
     pool: BufferPool<Global>,
 }
 
-/// One of the forms that operators have. Each gives a hash of its answer.
+/// Where an operator's answer is: a buffer of its own, or, if there is none, where the input was.
+type Answer = Option<Buffer<f32>>;
+
+/// One of the forms that operators have.
 trait Form {
-    fn matmul(operands: &mut Operands) -> u64;
-    fn softmax(operands: &mut Operands) -> u64;
-    fn layer_norm(operands: &mut Operands) -> u64;
-    fn gelu(operands: &mut Operands) -> u64;
+    fn matmul(operands: &mut Operands) -> Answer;
+    fn softmax(operands: &mut Operands) -> Answer;
+    fn layer_norm(operands: &mut Operands) -> Answer;
+    fn gelu(operands: &mut Operands) -> Answer;
+
+    /// Does with a buffer what this form does when nobody needs its answer any more.
+    fn give_back(operands: &mut Operands, buffer: Buffer<f32>);
 }
 
 struct Allocating;
 
 impl Form for Allocating {
     /// As it is commonly written: each layer's result lives to the end of the pass.
-    fn matmul(operands: &mut Operands) -> u64 {
+    fn matmul(operands: &mut Operands) -> Answer {
         let Operands { input, weights: [first, second, third, fourth], width, .. } = operands;
         let first = allocating::matmul(input, first, *width, &Global);
         let second = allocating::matmul(&first, second, *width, &Global);
         let third = allocating::matmul(&second, third, *width, &Global);
-        let fourth = allocating::matmul(&third, fourth, *width, &Global);
-        checksum(&fourth)
+        Some(allocating::matmul(&third, fourth, *width, &Global))
     }
 
-    fn softmax(operands: &mut Operands) -> u64 {
-        checksum(&allocating::softmax(&operands.input, operands.width, &Global))
+    fn softmax(operands: &mut Operands) -> Answer {
+        Some(allocating::softmax(&operands.input, operands.width, &Global))
     }
 
-    fn layer_norm(operands: &mut Operands) -> u64 {
-        checksum(&allocating::layer_norm(&operands.input, &operands.gain, &operands.offset, &Global))
+    fn layer_norm(operands: &mut Operands) -> Answer {
+        Some(allocating::layer_norm(&operands.input, &operands.gain, &operands.offset, &Global))
     }
 
-    fn gelu(operands: &mut Operands) -> u64 {
-        checksum(&allocating::gelu(&operands.input, &Global))
+    fn gelu(operands: &mut Operands) -> Answer {
+        Some(allocating::gelu(&operands.input, &Global))
+    }
+
+    fn give_back(_: &mut Operands, buffer: Buffer<f32>) {
+        drop(buffer);
     }
 }
 
@@ -86,7 +102,7 @@ struct InPlace;
 
 impl Form for InPlace {
     /// A layer's input goes back to the pool when its product is there: two buffers take turns.
-    fn matmul(operands: &mut Operands) -> u64 {
+    fn matmul(operands: &mut Operands) -> Answer {
         let Operands { input, weights, width, pool, .. } = operands;
         let mut last = pool.take(input.len());
         inplace::matmul_into(input, &weights[0], *width, &mut last);
@@ -96,35 +112,40 @@ impl Form for InPlace {
             pool.give(last);
             last = next;
         }
-        let answer = checksum(&last);
-        pool.give(last);
-        answer
+        Some(last)
     }
 
-    fn softmax(operands: &mut Operands) -> u64 {
+    fn softmax(operands: &mut Operands) -> Answer {
         operands.input.chunks_exact_mut(operands.width).for_each(inplace::softmax);
-        checksum(&operands.input)
+        None
     }
 
-    fn layer_norm(operands: &mut Operands) -> u64 {
+    fn layer_norm(operands: &mut Operands) -> Answer {
         let Operands { input, gain, offset, width, .. } = operands;
         input.chunks_exact_mut(*width).for_each(|row| inplace::layer_norm(row, gain, offset));
-        checksum(input)
+        None
     }
 
-    fn gelu(operands: &mut Operands) -> u64 {
+    fn gelu(operands: &mut Operands) -> Answer {
         inplace::gelu(&mut operands.input);
-        checksum(&operands.input)
+        None
+    }
+
+    fn give_back(operands: &mut Operands, buffer: Buffer<f32>) {
+        operands.pool.give(buffer);
     }
 }
 
 /// An operator and how many passes of it are measured: enough for about half a second.
-type Operator = (fn(&mut Operands) -> u64, u64);
+type Operator = (fn(&mut Operands) -> Answer, u64);
 
 struct Run<F> {
     operands: Operands,
     random: SplitMix64,
     operators: Vec<Operator>,
+    /// Time in operators alone, and how many that were.
+    time: Duration,
+    timed: u32,
     form: PhantomData<F>,
 }
 
@@ -150,7 +171,14 @@ fn setup<F: Form + 'static>(params: &Params) -> Result<Box<dyn Workload>, Error>
         width,
         pool: BufferPool::new(Global),
     };
-    Ok(Box::new(Run::<F> { operands, random, operators: operators.collect(), form: PhantomData }))
+    Ok(Box::new(Run::<F> {
+        operands,
+        random,
+        operators: operators.collect(),
+        time: Duration::ZERO,
+        timed: 0,
+        form: PhantomData,
+    }))
 }
 
 impl<F: Form> Workload for Run<F> {
@@ -166,8 +194,28 @@ impl<F: Form> Workload for Run<F> {
             for x in &mut self.operands.input {
                 *x = 4.0 * self.random.signed();
             }
-            checksum = operator(&mut self.operands) ^ u64::rotate_left(checksum, 1);
+            let start = Instant::now();
+            let answer = operator(&mut self.operands);
+            self.time += start.elapsed();
+            let hash = hash_of(answer.as_deref().unwrap_or(&self.operands.input));
+            let start = Instant::now();
+            if let Some(buffer) = answer {
+                F::give_back(&mut self.operands, buffer);
+            }
+            self.time += start.elapsed();
+            self.timed += 1;
+            checksum = hash ^ u64::rotate_left(checksum, 1);
         }
         Work { units: 1, checksum }
+    }
+
+    fn measure_begins(&mut self) {
+        (self.time, self.timed) = (Duration::ZERO, 0);
+    }
+
+    fn figures(&mut self, figures: &mut Figures) {
+        if self.timed > 0 {
+            figures.set("operator_mean_ns", self.time.as_nanos() as f64 / f64::from(self.timed));
+        }
     }
 }

@@ -33,7 +33,11 @@ fn minilm_sees_what_is_alike() {
     let (alike, unlike) = (cosine(&vectors[0], &vectors[1]), cosine(&vectors[0], &vectors[2]));
     println!("bread and food {alike:.3}, bread and drums {unlike:.3}");
     assert_eq!(vectors[0].len(), 384);
-    assert!(alike > 0.5 && unlike < 0.15, "bread and food {alike}, bread and drums {unlike}");
+    // Measured here. The 0.637 and 0.039 that this model is said to give are of other sentences (two on bread and food, one
+    // on something else), which are not told.
+    for (cosine, measured) in [(alike, 0.755), (unlike, 0.048)] {
+        assert!((cosine - measured).abs() < 0.005, "bread and food {alike}, bread and drums {unlike}");
+    }
 }
 
 #[test]

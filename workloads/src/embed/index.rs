@@ -131,9 +131,9 @@ pub fn view<const DIM: usize>(bytes: &[u8]) -> Result<&[[f32; DIM]], IndexError>
 
 /// The same index as most programs write it: into a vector of bytes that grows.
 #[must_use]
-pub fn write_to_heap(vectors: &[Vec<f32>], dim: u32) -> Vec<u8> {
-    let hash = hash(vectors.iter().flatten().copied());
-    let header = Header { dim: dim.into(), ..header::<0>(vectors.len(), hash) };
+pub fn write_to_heap<'a, const DIM: usize>(vectors: impl ExactSizeIterator<Item = &'a [f32; DIM]> + Clone) -> Vec<u8> {
+    let hash = hash(vectors.clone().flatten().copied());
+    let header = header::<DIM>(vectors.len(), hash);
     let mut bytes = header.as_bytes().to_vec();
     for vector in vectors {
         for x in vector {
@@ -214,8 +214,7 @@ mod tests {
         #[test]
         fn heap_and_arena_write_the_same_bytes(vectors in vectors()) {
             let arena = Bump::new();
-            let owned: Vec<Vec<f32>> = vectors.iter().map(|row| row.to_vec()).collect();
-            let bytes = write_to_heap(&owned, DIM as u32);
+            let bytes = write_to_heap(vectors.iter());
             prop_assert_eq!(written(&arena, &vectors), &bytes[..]);
             let read = read_to_heap::<DIM>(&bytes).expect("just written");
             prop_assert_eq!(bits(&vectors), read.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Writing an index, reading it back and searching it: with owned vectors and copies, or in an arena and in place.
+//! Writing an index, reading it back and searching it: by bytes that grow and copies, or in an arena and in place.
 //!
 //! The vectors are of real verses, by [`hash_words`], so that no model takes the time that is to be measured.
 
@@ -9,7 +9,7 @@ use super::features::{dot, hash_words};
 use super::index::{read_to_heap, serialized_bytes, view, write_in, write_to_heap};
 use crate::corpus::Corpus;
 
-/// With owned vectors.
+/// With copies.
 pub const INDEX_HEAP: Variant = Variant::new(
     "embed",
     "index-heap",
@@ -86,9 +86,7 @@ struct Heap;
 
 impl Way for Heap {
     fn index(&mut self, source: &Source, step: usize) -> u64 {
-        let vectors: Vec<Vec<f32>> = (0..source.count).map(|i| source.get(step, i).to_vec()).collect();
-        let bytes = write_to_heap(&vectors, DIM as u32);
-        drop(vectors);
+        let bytes = write_to_heap((0..source.count).map(|i| source.get(step, i)));
         let vectors = read_to_heap::<DIM>(&bytes).expect("just written");
         search(source, step, vectors.iter().map(Vec::as_slice))
     }

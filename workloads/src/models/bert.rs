@@ -10,7 +10,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::{AddedToken, PostProcessor, Tokenizer};
 
 use super::files::{self, MINILM_CONFIG, MINILM_TOKENIZER, MINILM_WEIGHTS, corrupt, find};
 use super::seeded::SeededWeights;
@@ -21,7 +21,7 @@ use crate::tokenize::vocab::{self, CONTINUATION, UNKNOWN};
 /// A text that ends up with more pieces than a model has positions for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLong {
-    /// Its pieces, with the two special ones.
+    /// Its pieces, with the special ones.
     pub tokens: usize,
     /// How many the model takes.
     pub most: usize,
@@ -71,6 +71,8 @@ pub struct Encoder {
     model: BertModel,
     head: Option<Linear>,
     positions: usize,
+    /// Pieces that the tokenizer puts around a text.
+    special: usize,
     layers: usize,
 }
 
@@ -111,23 +113,12 @@ impl Encoder {
         if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return Err(corrupt(config_path, "its hidden units can't be shared out among its heads"));
         }
-        let mut tokenizer =
-            Tokenizer::from_bytes(files::read(tokenizer_path)?).map_err(|e| corrupt(tokenizer_path, e))?;
-        // It comes with both, to exactly 128 pieces: a verse would be nine tenths padding.
-        tokenizer.with_padding(None).with_truncation(None).map_err(|e| corrupt(tokenizer_path, e))?;
+        let tokenizer = read_tokenizer(tokenizer_path, config.vocab_size)?;
         let data = files::read(weights)?;
         let weights_of = VarBuilder::from_buffered_safetensors(data, DTYPE, &Device::Cpu);
         let model =
             weights_of.and_then(|builder| BertModel::load(builder, &config)).map_err(|e| corrupt(weights, e))?;
-        let encoder = Self::new(tokenizer, model, None, &config);
-        // A vocabulary larger than the model's table shows only when a piece beyond it is looked up.
-        match encoder.tokenizer.get_vocab_size(true) {
-            pieces if pieces > config.vocab_size => Err(corrupt(
-                tokenizer_path,
-                format!("it has {pieces} pieces, the model a table of {}", config.vocab_size),
-            )),
-            _ => Ok(encoder),
-        }
+        Ok(Self::new(tokenizer, model, None, &config))
     }
 
     /// Makes a model of drawn weights, with BERT's vocabulary.
@@ -148,7 +139,8 @@ impl Encoder {
     fn new(tokenizer: Tokenizer, model: BertModel, head: Option<Linear>, config: &Config) -> Self {
         keep_kernels_on_this_thread();
         let (positions, layers) = (config.max_position_embeddings, config.num_hidden_layers);
-        Self { tokenizer, model, head, positions, layers }
+        let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        Self { tokenizer, model, head, positions, special, layers }
     }
 
     /// Layers of the model.
@@ -166,7 +158,7 @@ impl Encoder {
     /// As [`Self::embed`].
     pub fn check(&self, text: &str) -> Result<(), TooLong> {
         // A piece has a byte at least, so a short text needs no counting. Accents that come apart are then dropped.
-        if text.len() + 2 <= self.positions {
+        if text.len() + self.special <= self.positions {
             return Ok(());
         }
         let tokens = self.ids(text).len();
@@ -174,9 +166,9 @@ impl Encoder {
     }
 
     /// # Panics
-    /// If the tokenizer refuses a text, which no text makes it do: its only error is a vocabulary without `[UNK]`.
+    /// If the tokenizer refuses a text, which one that knows what to do with [`UNHEARD_OF`] has no reason to.
     fn ids(&self, text: &str) -> Vec<u32> {
-        self.tokenizer.encode(text, true).expect("WordPiece with [UNK] takes any text").get_ids().to_vec()
+        self.tokenizer.encode(text, true).expect("a tokenizer that takes any text").get_ids().to_vec()
     }
 
     /// Embeds `texts` as one batch, each padded to the longest of them.
@@ -185,7 +177,7 @@ impl Encoder {
     /// [`Error::Library`] if `candle` refuses: a text is too long.
     ///
     /// # Panics
-    /// If the tokenizer's vocabulary has no `[UNK]`.
+    /// If the tokenizer refuses a text, as one without a piece for the unknown would; loading refuses such a one.
     pub fn embed(&self, texts: &[&str]) -> Result<Batch, Error> {
         if texts.is_empty() {
             return Ok(Batch::default());
@@ -219,6 +211,31 @@ impl Encoder {
         };
         let norm = pooled.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
         pooled.broadcast_div(&norm)?.to_vec2()
+    }
+}
+
+/// What no vocabulary has, in three ways, since BERT's normalizer drops a character for private use, and a model may know
+/// every script: such a one, a hieroglyph, and a word that is longer than WordPiece looks at.
+const UNHEARD_OF: &str = concat!(
+    "\u{10FFFD} \u{13000} ",
+    "zqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjkzqxjk",
+);
+
+/// Reads a tokenizer for a model whose table of pieces has `rows` rows, and makes sure that no text makes it fail or
+/// give an id beyond the table.
+fn read_tokenizer(path: &Path, rows: usize) -> Result<Tokenizer, Error> {
+    let mut tokenizer = Tokenizer::from_bytes(files::read(path)?).map_err(|e| corrupt(path, e))?;
+    // MiniLM's comes with both, to exactly 128 pieces: a verse would be nine tenths padding.
+    tokenizer.with_padding(None).with_truncation(None).map_err(|e| corrupt(path, e))?;
+    let refused = |error| corrupt(path, format!("it refuses what its vocabulary doesn't have: {error}"));
+    let unheard_of = tokenizer.encode(UNHEARD_OF, true).map_err(refused)?;
+    // Ids need not be without gaps, and special pieces have theirs from the post-processor.
+    let largest = tokenizer.get_vocab(true).into_values().chain(unheard_of.get_ids().iter().copied()).max();
+    match largest {
+        Some(largest) if largest as usize >= rows => {
+            Err(corrupt(path, format!("its largest id is {largest}, and the model has a table of {rows} pieces")))
+        }
+        _ => Ok(tokenizer),
     }
 }
 

@@ -67,10 +67,16 @@ impl Load {
         &self.texts
     }
 
+    /// The number of the text that request `id` asks for.
+    #[must_use]
+    pub fn text_of(&self, id: usize) -> usize {
+        self.requests[id].0
+    }
+
     /// What request `id` asks for.
     #[must_use]
     pub fn text(&self, id: usize) -> &str {
-        &self.texts[self.requests[id].0]
+        &self.texts[self.text_of(id)]
     }
 
     /// When request `id` is meant to be sent, ns from the start.
