@@ -10,7 +10,7 @@ use allocator_api2::alloc::Global;
 use allocator_api2::vec::Vec as Buffer;
 use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Variant, Work, Workload};
 
-use crate::transformer::SplitMix64;
+use crate::random::SplitMix64;
 use crate::transformer::math::checksum as hash_of;
 use crate::transformer::operators::{BufferPool, allocating, inplace};
 

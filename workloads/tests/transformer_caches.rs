@@ -2,11 +2,12 @@
 
 use allocator_api2::alloc::{Allocator, Global};
 use bumpalo::Bump;
+use heapgate_workloads::random::SplitMix64;
 use heapgate_workloads::transformer::cache::{
     BlockPool, BlockShape, Concat, Full, Generation, InPlace, KvCache, Paged, PoolCounts, Release, Run, Sliding, Usage,
     most_attended,
 };
-use heapgate_workloads::transformer::{Config, Decoder, SplitMix64, Weights};
+use heapgate_workloads::transformer::{Config, Decoder, Weights};
 use proptest::prelude::*;
 
 const MODEL: Config = Config { layers: 3, heads: 4, width: 32, hidden: 64, outputs: 24, context: 320 };

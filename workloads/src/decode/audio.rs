@@ -1,6 +1,6 @@
 //! Sound to decode: made, not recorded, and the same every time.
 
-use crate::transformer::SplitMix64;
+use crate::random::SplitMix64;
 use crate::transformer::math::matrix_vector;
 
 /// Samples a second.

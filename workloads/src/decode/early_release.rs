@@ -9,10 +9,11 @@ use allocator_api2::alloc::Global;
 use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Variant, Work, Workload};
 
 use crate::corpus::opening;
+use crate::random::SplitMix64;
 use crate::transformer::cache::{InPlace, KvCache};
 use crate::transformer::math::{add_scaled, argmax, checksum};
 use crate::transformer::operators::inplace::softmax;
-use crate::transformer::{Config, Decoder, SplitMix64, Weights};
+use crate::transformer::{Config, Decoder, Weights};
 
 /// Activations of unsure samples are freed at once, or with all others at the end of the step.
 pub const EARLY_RELEASE: Variant = Variant::new(

@@ -12,9 +12,10 @@ use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Varia
 use super::latency::Latency;
 use super::streaming::BLOCK;
 use crate::corpus::opening;
+use crate::random::SplitMix64;
 use crate::transformer::cache::{BlockPool, BlockShape, Generation, Release, most_attended};
 use crate::transformer::math::{argmax, checksum};
-use crate::transformer::{Config, Decoder, SplitMix64, Weights};
+use crate::transformer::{Config, Decoder, Weights};
 
 /// Blocks come back when their phase is over, or when their generation is.
 pub const EXPIRY: Variant = Variant::new(

@@ -1,7 +1,7 @@
 //! Small strings in the heap, replaced one after the other at random places.
 
 use crate::corpus::Corpus;
-use crate::random::Random;
+use crate::random::SplitMix64;
 
 /// Bytes of a string: from a word or two to a verse, 128 in the mean.
 const LEAST_BYTES: usize = 16;
@@ -12,7 +12,7 @@ const MOST_BYTES: usize = 240;
 pub struct Strings {
     corpus: Corpus,
     strings: Vec<Box<str>>,
-    random: Random,
+    random: SplitMix64,
 }
 
 impl Strings {
@@ -20,7 +20,7 @@ impl Strings {
     #[must_use]
     pub fn new(corpus: Corpus, bytes: usize) -> Self {
         let count = bytes * 2 / (LEAST_BYTES + MOST_BYTES);
-        let mut strings = Self { corpus, strings: Vec::with_capacity(count), random: Random::new(1) };
+        let mut strings = Self { corpus, strings: Vec::with_capacity(count), random: SplitMix64::new(1) };
         for _ in 0..count {
             let piece = strings.piece();
             strings.strings.push(piece);

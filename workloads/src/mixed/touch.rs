@@ -12,11 +12,11 @@ use super::strings::Strings;
 use super::{MIB, PART, kernel};
 use crate::corpus::Corpus;
 use crate::perf::{Counters, Event};
-use crate::random::Random;
+use crate::random::SplitMix64;
 use crate::tokenize::Tokenizer;
 use crate::tokenize::slices::Slices;
 
-/// Random reads of a step.
+/// SplitMix64 reads of a step.
 const READS: usize = 1 << 18;
 
 /// After so many reads a string is replaced.
@@ -29,7 +29,7 @@ const TEXT_VERSES: usize = 4_000;
 struct Run {
     blocks: Blocks,
     strings: Strings,
-    random: Random,
+    random: SplitMix64,
     part: Part,
     counters: Counters,
     faults_at_start: Option<u64>,
@@ -81,7 +81,7 @@ pub fn setup(params: &Params) -> Result<Box<dyn Workload>, Error> {
     Ok(Box::new(Run {
         blocks: Blocks::new(in_blocks, ids),
         strings: Strings::new(corpus, in_strings),
-        random: Random::new(0),
+        random: SplitMix64::new(0),
         part,
         counters,
         faults_at_start: None,

@@ -4,31 +4,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
-#[derive(Debug, Clone)]
-pub struct SplitMix64(u64);
-
-impl SplitMix64 {
-    /// Starts at `seed`.
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0, inclusive, to 1, exclusive.
-    pub fn unit(&mut self) -> f64 {
-        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
+use crate::random::SplitMix64;
 
 /// Draws a tensor of `shape` evenly from −√(3/fan-in) to √(3/fan-in), so that a product with it keeps the variance of
 /// what it is given. Each name has numbers of its own.
@@ -76,13 +52,6 @@ impl SimpleBackend for SeededWeights {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn split_mix_agrees_with_the_published_sequence() {
-        let mut random = SplitMix64::new(1_234_567);
-        let first: Vec<u64> = (0..3).map(|_| random.next_u64()).collect();
-        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
-    }
 
     #[test]
     fn tensors_of_one_name_are_equal_and_of_two_are_not() {

@@ -12,7 +12,7 @@ use super::window::Window;
 use super::{DURATION, MAX_DURATION_S};
 use crate::corpus::Corpus;
 use crate::owned::summary;
-use crate::random::Random;
+use crate::random::SplitMix64;
 use crate::tokenize::pieces::Pieces;
 
 /// Steps a second.
@@ -42,7 +42,7 @@ struct Stream {
     cache: Cache,
     window: Window,
     schedule: Schedule,
-    random: Random,
+    random: SplitMix64,
     measured_steps: u64,
     taken: u64,
     tree_tokens: u64,
@@ -61,7 +61,7 @@ pub fn setup(params: &Params) -> Result<Box<dyn Workload>, Error> {
         cache: Cache::new(CACHE_BYTES),
         window: Window::new(WINDOW_WORDS),
         schedule: Schedule::new(Duration::from_secs(1) / RATE as u32),
-        random: Random::new(0),
+        random: SplitMix64::new(0),
         measured_steps: RATE * duration_s,
         taken: 0,
         tree_tokens: 0,
@@ -172,9 +172,9 @@ fn add(sum: &mut Work, work: Work) {
 
 /// A number below `count`; half of the time one of an eighth of them. The eighth is spread over all of them by a factor
 /// that has nothing in common with `count`, since neighbours in the corpus are alike in length.
-fn popular(random: &mut Random, count: u64) -> u64 {
+fn popular(random: &mut SplitMix64, count: u64) -> u64 {
     const SPREAD: u64 = 0x1_0001;
-    let uniform = random.next_share();
+    let uniform = random.unit();
     let rank = (uniform * uniform * uniform * count as f64) as u64;
     rank.min(count - 1) * SPREAD % count
 }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn half_of_the_lookups_are_for_an_eighth_of_the_texts() {
-        let mut random = Random::new(1);
+        let mut random = SplitMix64::new(1);
         let mut counts = vec![0u32; 8_000];
         for _ in 0..100_000 {
             counts[popular(&mut random, 8_000) as usize] += 1;

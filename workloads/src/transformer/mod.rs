@@ -10,9 +10,7 @@ pub mod cache;
 mod decoder;
 pub mod math;
 pub mod operators;
-mod random;
 mod weights;
 
 pub use decoder::Decoder;
-pub use random::SplitMix64;
 pub use weights::{Config, Weights};

@@ -12,8 +12,8 @@ use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Varia
 use lasso::{Rodeo, RodeoReader, Spur};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::Seeded;
 use crate::corpus::{Corpus, spread};
+use crate::random::SplitMix64;
 
 pub mod pool;
 
@@ -241,7 +241,7 @@ impl Keys {
 
     /// The keys that a tenant puts in, some of them more than once.
     fn of_tenant(&self, tenant: usize) -> impl Iterator<Item = usize> {
-        let mut random = Seeded(tenant as u64);
+        let mut random = SplitMix64::new(tenant as u64);
         (0..SEEN_PASSAGES).flat_map(move |_| {
             let passage = random.below(PASSAGES);
             (0..PREFIX_BYTES.len()).map(move |cut| passage * PREFIX_BYTES.len() + cut)
@@ -289,7 +289,7 @@ impl<C: Cache> Run<C> {
     /// The sum of what all threads found.
     fn look_up(&self, cache: &C::Filled) -> u64 {
         let one = |thread: u64| {
-            let mut random = Seeded(1_000 + thread);
+            let mut random = SplitMix64::new(1_000 + thread);
             let mut sum = 0u64;
             for _ in 0..self.lookups {
                 let (tenant, key) = (random.below(TENANTS), random.below(self.keys.spans.len()));

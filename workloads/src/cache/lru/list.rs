@@ -115,7 +115,7 @@ mod tests {
         for capacity in [1, 2, 7] {
             let mut lru = Lru::new(capacity);
             let mut model: VecDeque<u32> = VecDeque::new();
-            let mut random = crate::cache::Seeded(3);
+            let mut random = crate::random::SplitMix64::new(3);
             for _ in 0..2_000 {
                 let key = random.below(12) as u32;
                 let known = model.iter().position(|&k| k == key).map(|i| model.remove(i)).is_some();

@@ -9,9 +9,9 @@
 use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Variant, Work, Workload};
 
 use self::list::{Found, Lru};
-use super::Seeded;
 use crate::checksum;
 use crate::corpus::Corpus;
+use crate::random::SplitMix64;
 
 mod list;
 pub mod raw;
@@ -93,7 +93,7 @@ struct Run<M: Memory> {
     memory: M,
     lru: Lru<M::Handle>,
     texts: Vec<Box<[u8]>>,
-    random: Seeded,
+    random: SplitMix64,
     tick: usize,
     /// What is read at a tick, by tick modulo its length; the same for what is reclaimed.
     to_read: Vec<Vec<Taken<M::Handle>>>,
@@ -127,7 +127,7 @@ fn run<M: Memory>(delay_ms: usize) -> Run<M> {
         memory: M::with_slots(SLOTS),
         lru: Lru::new(CACHED),
         texts: (0..ASKED).map(text).collect(),
-        random: Seeded(11),
+        random: SplitMix64::new(11),
         tick: 0,
         to_read: calendar(delay_ms * TICKS_PER_MS).map(|_| Vec::with_capacity(LOOKUPS_PER_TICK)).collect(),
         // Those of many ticks can fall on one.

@@ -9,9 +9,9 @@ use std::time::Instant;
 use heapgate_bench::{Error, FigureSpec, Figures, ParamSpec, Params, Steps, Variant, Work, Workload};
 
 use self::sources::{Heap, Hybrid, Pool, Source};
-use super::Seeded;
 use crate::checksum;
 use crate::corpus::Corpus;
+use crate::random::SplitMix64;
 
 pub mod sources;
 
@@ -78,7 +78,7 @@ struct Run<S: Source> {
     /// Slabs that are given back at a tick, by tick modulo its length.
     due: Vec<Vec<S::Slab>>,
     arrived: Vec<S::Slab>,
-    random: Seeded,
+    random: SplitMix64,
     tick: u64,
     held: usize,
     held_peak: usize,
@@ -94,7 +94,7 @@ fn set_up<S: Source + 'static>(params: &Params, source: S) -> Result<Box<dyn Wor
         text: Corpus::load().into_text(),
         due: (0..=hold).map(|_| Vec::with_capacity(2 * BURST_ARRIVALS * BURST_TICKS as usize)).collect(),
         arrived: Vec::with_capacity(BURST_ARRIVALS),
-        random: Seeded(7),
+        random: SplitMix64::new(7),
         tick: 0,
         held: 0,
         held_peak: 0,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::batcher::Batcher;
 use crate::corpus::Corpus;
-use crate::models::seeded::SplitMix64;
+use crate::random::SplitMix64;
 
 /// The book whose verses are asked for: Numbers, where many verses are near one another ("his offering was one silver
 /// charger").
