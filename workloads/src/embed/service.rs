@@ -13,7 +13,7 @@ pub const MINILM: Variant = Variant::new(
     "embed",
     "minilm",
     "chunk",
-    "batch embedding by all-MiniLM-L6-v2 through candle; needs ci/fetch-models",
+    "batch embedding by all-MiniLM-L6-v2 through candle, one thread, built for baseline x86-64 (not v3); needs ci/fetch-models",
     |params| Run::set_up(Encoder::minilm(params)?, params),
 )
 .params(&[CHUNKS, BATCH, WORDS, MODEL])
