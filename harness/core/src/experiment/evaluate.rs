@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{Arm, Body, Claim, Experiment, Row};
 use crate::metric::{MetricId, Unit};
 use crate::render;
-use crate::report::{Cell, CellTrials, Machine, PhaseKind, Report, Sites, Trial};
+use crate::report::{Cell, CellTrials, Machine, PRINTED, PhaseKind, Report, Sites, Trial};
 use crate::stats::sample::median;
 use crate::stats::two_samples::factor;
 
@@ -58,7 +58,7 @@ pub struct Evaluation {
     pub sites: Vec<SiteTable>,
     /// Memory over time, of the first repetition of each arm that took long enough.
     pub curves: Vec<Curve>,
-    /// Arms that failed or could not be run, and why.
+    /// Arms that failed or could not be run, and why; and what others warned of.
     pub problems: Vec<String>,
 }
 
@@ -209,6 +209,12 @@ pub fn evaluate(
     let arms = experiment.body.arms();
     for (arm, trials) in arms.iter().filter_map(|arm| Some((arm, trials(arm)?))) {
         evaluation.problems.extend(failures(arm.name, trials));
+        for said in trials.completed().flat_map(|trial| &trial.notes).filter_map(|note| note.strip_prefix(PRINTED)) {
+            // Most arms of an experiment have the same to say.
+            if !evaluation.problems.iter().any(|problem| problem.ends_with(said)) {
+                evaluation.problems.push(format!("{} printed: {said}", arm.name));
+            }
+        }
         evaluation.curves.extend(trials.completed().next().and_then(|trial| curve(arm.name, trial)));
     }
     if let Body::Compare { rows, .. } = &experiment.body {

@@ -81,7 +81,7 @@ pub fn render(findings: &Findings) -> String {
             let _ = writeln!(out, "\n{}\n\n```text\n{}\n```", escaped(&sites.arm), sites.text.trim_end());
         }
         for problem in &found.problems {
-            let _ = writeln!(out, "\nNot run or failed: {}", escaped(problem));
+            let _ = writeln!(out, "\nNote: {}", escaped(problem));
         }
     }
     out

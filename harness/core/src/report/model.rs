@@ -11,6 +11,9 @@ use crate::metric::MetricId;
 /// The version of the report's schema. Raised by every change that an older reader would misread.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// How the note begins that has what a trial printed to standard error though it completed.
+pub const PRINTED: &str = "it printed: ";
+
 /// What a run measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -19,7 +19,7 @@ use super::stacks::{self, Stacks};
 use super::{Settings, SuperviseError};
 use crate::metric;
 use crate::plan::Planned;
-use crate::report::{self, MemorySample, Outcome, PhaseKind, Trial};
+use crate::report::{self, MemorySample, Outcome, PRINTED, PhaseKind, Trial};
 use crate::sampler::{self, Sampler, Snapshot};
 use crate::sites::{self, Modules, Symbols};
 use crate::sys::{
@@ -77,6 +77,7 @@ pub(super) fn run(
     let wall = before.start.elapsed();
     let now = Anchor::now(reader.clock());
     let messages = tail(&mut messages);
+    let said = messages.clone();
     let outcome = if stopped_by == Some(StoppedBy::Timeout) {
         Outcome::TimedOut { after_s: settings.timeout.as_secs() }
     } else {
@@ -124,6 +125,10 @@ pub(super) fn run(
         trial.notes.extend(stacks::notes(&samples));
         let counts = trial.phases.iter().find(|p| p.kind == PhaseKind::Measure).map(|p| p.counts);
         trial.sites = counts.map(|counts| sites::gather(&samples, &watch.modules, counts, symbols));
+    }
+    // A failed one's messages are in its outcome.
+    if trial.outcome.is_completed() && !said.is_empty() {
+        trial.notes.push(format!("{PRINTED}{said}"));
     }
     trial.metrics = metric::read_all(&trial);
     // What a dying process leaves may be nonsense; it must not cost the report.
