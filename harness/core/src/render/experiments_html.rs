@@ -57,7 +57,7 @@ fn push_experiment(out: &mut String, found: &Evaluation) {
         escaped(&found.about)
     );
     if !found.rows.is_empty() {
-        out.push_str("<table><tr><th></th><th>arms</th><th>claimed</th><th>measured</th><th>factor</th><th></th><th>holds</th></tr>\n");
+        out.push_str("<table><tr><th></th><th>arms</th><th>claimed</th><th>measured</th><th>factor</th><th title=\"logarithmic, from a hundredth to a hundredfold\">● ours, ○ claimed</th><th>holds</th></tr>\n");
         for row in &found.rows {
             let Words { claimed, measured, factor, holds } = words(row);
             let _ = writeln!(
@@ -87,12 +87,14 @@ fn push_experiment(out: &mut String, found: &Evaluation) {
 
 /// The factor's interval on a logarithmic axis from a hundredth to a hundredfold, with the claim as a ring.
 fn interval_plot(row: &Compared) -> String {
-    const WIDTH: f64 = 140.0;
+    const WIDTH: f64 = 152.0;
+    /// Room for half a mark at either end.
+    const MARGIN: f64 = 6.0;
     const DECADES: f64 = 2.0;
     let Some(measured) = row.measured.filter(|_| row.base != row.other) else { return String::new() };
     let x = |factor: Option<f64>| {
         let decades = factor.map_or(DECADES, |f| f.max(1e-9).log10()).clamp(-DECADES, DECADES);
-        (decades / DECADES + 1.0) * WIDTH / 2.0
+        MARGIN + (decades / DECADES + 1.0) * (WIDTH / 2.0 - MARGIN)
     };
     let (low, high) = measured.interval.map_or((x(measured.factor), x(measured.factor)), |i| (x(i.low), x(i.high)));
     let mut svg = format!(
