@@ -19,6 +19,9 @@ const CURVE_POINTS: usize = 60;
 /// Trials shorter than this have no curve worth showing, s.
 const CURVE_FROM_S: f64 = 2.0;
 
+/// What [`Cost::unit`] says where the cost is of a step, not of a unit of work.
+pub const STEP: &str = "step";
+
 /// The version of [`Findings`]' schema.
 pub const FINDINGS_SCHEMA_VERSION: u32 = 1;
 
@@ -345,7 +348,7 @@ fn costs(arm: &str, trials: &CellTrials<'_>) -> Vec<Cost> {
         Some(phase.units as f64 / phase.steps as f64)
     };
     let units = median(&trials.completed().filter_map(per_step).collect::<Vec<_>>());
-    let step = units.filter(|&units| units != 1.0).and_then(|units| of("step", units));
+    let step = units.filter(|&units| units != 1.0).and_then(|units| of(STEP, units));
     of(trials.unit(), 1.0).into_iter().chain(step).collect()
 }
 

@@ -9,6 +9,6 @@ mod model;
 
 pub use evaluate::{
     Claimed, Compared, Cost, Curve, Evaluation, FINDINGS_SCHEMA_VERSION, FactorInterval, Findings, Holds, Measured,
-    SiteTable, evaluate,
+    STEP, SiteTable, evaluate,
 };
 pub use model::{Arm, Body, Claim, Experiment, Read, Row, rss_at};

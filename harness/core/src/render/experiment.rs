@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::table::{Side, hanging, lines};
 use super::{Options, human};
-use crate::experiment::{Claimed, Compared, Cost, Curve, Evaluation, FactorInterval, Holds, Measured};
+use crate::experiment::{Claimed, Compared, Cost, Curve, Evaluation, FactorInterval, Holds, Measured, STEP};
 use crate::metric::Unit;
 
 /// The evaluation as text.
@@ -151,53 +151,38 @@ fn number(factor: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// A table of unit costs; the last columns are per million units.
+/// A table of unit costs: of a unit, of a million of them, and of a step.
 fn push_costs(out: &mut String, costs: &[Cost]) {
-    /// Units that the second half of the table is for.
-    const MANY: f64 = 1e6;
     if costs.is_empty() {
         return;
     }
-    let header = [
-        ["", "", "allocs", "bytes", "CPU", "stall", "bytes", "CPU", "stall"],
-        ["", "per", "", "", "", "", "/million", "/million", "/million"],
-    ];
     let nanos = |ns: Option<f64>| ns.map_or("-".to_owned(), |ns| human::value(Unit::Nanos, ns));
-    let rows: Vec<Vec<String>> = header
-        .iter()
-        .map(|line| line.map(str::to_owned).to_vec())
-        .chain(costs.iter().map(|cost| {
-            vec![
-                String::new(),
-                cost.unit.clone(),
-                human::value(Unit::Count, cost.allocations),
-                human::value(Unit::Bytes, cost.bytes),
-                nanos(cost.cpu_ns),
-                nanos(cost.stall_ns),
-                human::value(Unit::Bytes, cost.bytes * MANY),
-                nanos(cost.cpu_ns.map(|ns| ns * MANY)),
-                nanos(cost.stall_ns.map(|ns| ns * MANY)),
-            ]
-        }))
-        .collect();
-    let sides = [
-        Side::Left,
-        Side::Left,
-        Side::Right,
-        Side::Right,
-        Side::Right,
-        Side::Right,
-        Side::Right,
-        Side::Right,
-        Side::Right,
-    ];
-    for (index, line) in lines(&sides, &rows).iter().enumerate() {
-        if let Some((index, cost)) = index.checked_sub(header.len()).and_then(|index| Some((index, costs.get(index)?)))
-        {
-            let same = index > 0 && costs[index - 1].arm == cost.arm;
-            if !same {
-                let _ = writeln!(out, "{}", cost.arm);
-            }
+    let row = |cost: &Cost, what: String, times: f64| {
+        vec![
+            "  ".to_owned(),
+            what,
+            human::value(Unit::Count, cost.allocations * times),
+            human::value(Unit::Bytes, cost.bytes * times),
+            nanos(cost.cpu_ns.map(|ns| ns * times)),
+            nanos(cost.stall_ns.map(|ns| ns * times)),
+        ]
+    };
+    let mut arms: Vec<&str> = vec![""];
+    let mut rows = vec![["", "", "allocs", "bytes", "CPU", "stall"].map(str::to_owned).to_vec()];
+    for cost in costs {
+        arms.push(&cost.arm);
+        rows.push(row(cost, cost.unit.clone(), 1.0));
+        if cost.unit != STEP {
+            arms.push(&cost.arm);
+            rows.push(row(cost, format!("million {}s", cost.unit), 1e6));
+        }
+    }
+    let sides = [Side::Left, Side::Left, Side::Right, Side::Right, Side::Right, Side::Right];
+    let mut last = "";
+    for (arm, line) in arms.into_iter().zip(lines(&sides, &rows)) {
+        if arm != last {
+            let _ = writeln!(out, "{arm}");
+            last = arm;
         }
         let _ = writeln!(out, "{line}");
     }
