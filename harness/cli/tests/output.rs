@@ -43,7 +43,7 @@ fn run_prints_the_report_that_it_wrote_and_that_the_schema_describes() {
 #[test]
 fn gate_and_diff_print_verdicts_that_the_schema_describes() {
     let place = gated();
-    let schema = schema("verdict-v1.json");
+    let schema = schema("verdict-v2.json");
     for arguments in ["gate --report report.json --json", "diff report.json report.json --json"] {
         let verdict = place.run(arguments).ends_with(0).json();
         assert_eq!(verdict["schema_version"], schema["properties"]["schema_version"]["const"]);

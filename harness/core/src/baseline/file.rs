@@ -111,8 +111,12 @@ fn check(baseline: &Baseline) -> Result<(), Fault> {
             return Err(Fault::NoValues { place });
         }
         measured(&place, "ticks_per_second", cell.ticks_per_second)?;
-        for buckets in cell.clean_stalls.all() {
-            check_histogram(&place, "clean_stalls", buckets)?;
+        for stalls in &cell.stalls {
+            check_histogram(&place, "clean stalls", &stalls.clean)?;
+            check_histogram(&place, "interrupted stalls", &stalls.interrupted)?;
+        }
+        for &part in cell.memory.values().flatten() {
+            finite(&place, "memory", part)?;
         }
         for (&metric, values) in &cell.metrics {
             if values.is_empty() {
@@ -210,7 +214,7 @@ mod tests {
         assert!(matches!(twice, Fault::Duplicate { .. }), "{twice}");
         let other = fault(sealed(|b| b.workload = "decode".into()));
         assert!(matches!(other, Fault::OtherWorkload { .. }), "{other}");
-        let bucket = fault(sealed(|b| b.cells[0].clean_stalls.alloc.push((u32::MAX, 1))));
+        let bucket = fault(sealed(|b| b.cells[0].stalls[0].clean.push((u32::MAX, 1))));
         assert!(matches!(bucket, Fault::BadBucket { .. }), "{bucket}");
         let nan = Baseline::parse(sealed(|b| b.cells[0].ticks_per_second = f64::NAN).as_bytes()).unwrap_err();
         assert!(matches!(nan, LoadFault::WrongShape { .. }), "{nan}");

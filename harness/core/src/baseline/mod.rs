@@ -18,11 +18,14 @@ pub use find::{Found, find, list};
 
 use crate::metric::{Kind, MetricId};
 use crate::render::human;
-use crate::report::{ByOperation, Cell, CellTrials, Fingerprint, Report};
+use crate::report::{Cell, CellTrials, Fingerprint, MemoryAccount, PhaseKind, RepStalls, Report, Sites};
 use crate::stats::sample;
 
 /// The version of the baseline's schema. Raised by every change that an older reader would misread.
-pub const BASELINE_SCHEMA_VERSION: u32 = 1;
+pub const BASELINE_SCHEMA_VERSION: u32 = 2;
+
+/// The phases at whose ends resident memory is taken apart.
+pub(crate) const MEMORY_PHASES: [PhaseKind; 2] = [PhaseKind::Measure, PhaseKind::Drain];
 
 /// The figures of one workload on one class of machines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,10 +61,16 @@ pub struct BaselineCell {
     pub checksums: Vec<String>,
     /// Each metric's value in every repetition that measured it.
     pub metrics: BTreeMap<MetricId, Vec<f64>>,
-    /// Ticks per second of `clean_stalls`; 0 where no call was timed.
+    /// Ticks per second of `stalls`; 0 where no call was timed.
     pub ticks_per_second: f64,
-    /// Uninterrupted calls of the measured phase, all repetitions together: pairs of bucket and count.
-    pub clean_stalls: ByOperation,
+    /// Times of calls in the measured phase, of each repetition.
+    pub stalls: Vec<RepStalls>,
+    /// What resident memory was made of at the end of a phase, bytes: live data, size classes, fragmentation, retained by
+    /// the allocator, other mappings.
+    pub memory: BTreeMap<PhaseKind, MemoryAccount>,
+    /// The call sites that allocated most; absent where stacks were not sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sites: Option<Sites>,
 }
 
 /// How a baseline is to be recorded.
@@ -185,7 +194,9 @@ impl BaselineCell {
             checksums: trials.checksums().into_iter().map(str::to_owned).collect(),
             metrics: values.filter(|(_, values)| !values.is_empty()).collect(),
             ticks_per_second: trials.ticks_per_second(),
-            clean_stalls: trials.clean_stalls(),
+            stalls: trials.stalls(),
+            memory: MEMORY_PHASES.iter().filter_map(|&kind| Some((kind, trials.memory(kind)?))).collect(),
+            sites: trials.sites(),
         }
     }
 }

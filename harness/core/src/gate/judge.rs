@@ -87,6 +87,7 @@ fn empty() -> Verdict {
         problems: Vec::new(),
         notes: Vec::new(),
         compared_with: Vec::new(),
+        memory: Vec::new(),
     }
 }
 
@@ -184,7 +185,7 @@ impl<'a> Judge<'a> {
             return;
         }
         let against = self.against(trials);
-        let now_stalls = trials.clean_stalls();
+        let now_stalls = trials.stalls();
         let context =
             CellContext { now: trials, now_stalls: &now_stalls, against, config: self.config, rule: self.rule };
         self.verdict.lines.extend(ALL.iter().filter_map(|&metric| context.line(metric)));
@@ -323,6 +324,7 @@ fn tally(verdict: &Verdict) -> Tally {
             Decision::Fail => &mut tally.failed,
             Decision::Inconclusive => &mut tally.inconclusive,
             Decision::NotCompared { .. } => &mut tally.not_compared,
+            Decision::Accepted { .. } => &mut tally.accepted,
             Decision::Info => &mut tally.info,
         } += 1;
     }

@@ -7,7 +7,7 @@ use crate::baseline::{BaselineCell, agree};
 use crate::config::{Config, OnMismatch};
 use crate::metric::{Better, Kind, Limits, MetricId};
 use crate::render::human;
-use crate::report::{ByOperation, CellTrials};
+use crate::report::{CellTrials, RepStalls};
 
 /// What the baseline has for a cell.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ pub(super) enum Against<'a> {
 /// One cell to be judged.
 pub(super) struct CellContext<'a> {
     pub now: &'a CellTrials<'a>,
-    pub now_stalls: &'a ByOperation,
+    pub now_stalls: &'a [RepStalls],
     pub against: Against<'a>,
     pub config: &'a Config,
     pub rule: &'a dyn NoisyRule,
@@ -51,7 +51,20 @@ impl CellContext<'_> {
         let (baseline, now) = (Side::of(baseline), Side::of(&now));
         let change = baseline.zip(now).and_then(|(b, n)| change(b.median, n.median));
         let Finding { decision, reason } = finding;
-        Some(Line { cell: self.now.cell.clone(), metric, decision, baseline, now, change, limits, reason })
+        Some(Line {
+            cell: self.now.cell.clone(),
+            metric,
+            decision,
+            baseline,
+            now,
+            change,
+            interval: None,
+            resolution: None,
+            p_value: None,
+            limits,
+            reason,
+            advice: Vec::new(),
+        })
     }
 
     fn finding(&self, metric: MetricId, limits: Limits, baseline: &[f64], now: &[f64]) -> Finding {
@@ -95,7 +108,7 @@ impl CellContext<'_> {
             baseline,
             now,
             soft,
-            baseline_latencies: latencies(&base_cell.clean_stalls, base_cell.ticks_per_second),
+            baseline_latencies: latencies(&base_cell.stalls, base_cell.ticks_per_second),
             now_latencies: latencies(self.now_stalls, self.now.ticks_per_second()),
         };
         if metric.metric().kind == Kind::Exact {
@@ -158,8 +171,8 @@ fn disagreement(metric: MetricId, baseline: &[f64], now: &[f64]) -> Option<Strin
     Some(format!("repetitions of {side} disagree ({min} to {max})"))
 }
 
-fn latencies(clean: &ByOperation, ticks_per_second: f64) -> Option<Latencies<'_>> {
-    (ticks_per_second > 0.0).then_some(Latencies { clean, ticks_per_second })
+fn latencies(reps: &[RepStalls], ticks_per_second: f64) -> Option<Latencies<'_>> {
+    (ticks_per_second > 0.0).then_some(Latencies { reps, ticks_per_second })
 }
 
 /// The change as a signed fraction of the baseline.

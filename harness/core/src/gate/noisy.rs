@@ -3,7 +3,7 @@
 use super::verdict::{Decision, worsening};
 use crate::metric::MetricId;
 use crate::render::human;
-use crate::report::ByOperation;
+use crate::report::RepStalls;
 use crate::stats::sample;
 
 /// What is known about one metric of one cell on both sides. Both have at least one value.
@@ -26,8 +26,8 @@ pub struct Evidence<'a> {
 /// Stall histograms and the rate of their clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Latencies<'a> {
-    /// Uninterrupted calls of the measured phase.
-    pub clean: &'a ByOperation,
+    /// Times of calls in the measured phase, of each repetition.
+    pub reps: &'a [RepStalls],
     /// Ticks per second.
     pub ticks_per_second: f64,
 }

@@ -1,14 +1,14 @@
-//! What the gate says. The serialized form is public: see `schemas/verdict-v1.json`, generated from here.
+//! What the gate says. The serialized form is public: see `schemas/verdict-v2.json`, generated from here.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::fingerprint::Difference;
 use crate::metric::{Limits, MetricId};
-use crate::report::Cell;
+use crate::report::{Cell, MemoryPart, PhaseKind};
 
 /// The version of the verdict's schema. Raised by every change that an older reader would misread.
-pub const VERDICT_SCHEMA_VERSION: u32 = 1;
+pub const VERDICT_SCHEMA_VERSION: u32 = 2;
 
 /// The outcome of a comparison: per metric and cell, and in all.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -29,6 +29,8 @@ pub struct Verdict {
     pub notes: Vec<String>,
     /// The baselines, by workload.
     pub compared_with: Vec<ComparedWith>,
+    /// Where resident memory went in the cells where it moved: what the change is made of.
+    pub memory: Vec<MemoryLine>,
 }
 
 /// A decision over everything.
@@ -56,6 +58,8 @@ pub struct Tally {
     pub inconclusive: u64,
     /// Lines with [`Decision::NotCompared`].
     pub not_compared: u64,
+    /// Lines with [`Decision::Accepted`].
+    pub accepted: u64,
     /// Lines with [`Decision::Info`].
     pub info: u64,
 }
@@ -64,7 +68,7 @@ impl Tally {
     /// Lines that were decided against a limit.
     #[must_use]
     pub fn compared(&self) -> u64 {
-        self.passed + self.improved + self.failed
+        self.passed + self.improved + self.failed + self.accepted
     }
 }
 
@@ -84,10 +88,55 @@ pub struct Line {
     /// Change of the median as a fraction of the baseline's, signed: 0.15 is 15 % more. Absent without both sides, or
     /// where the baseline is 0.
     pub change: Option<f64>,
+    /// Where the true change is, in the form of `change`; absent where repetitions agree (the change is exact) or are too
+    /// few to say.
+    pub interval: Option<ChangeInterval>,
+    /// The smallest change, as a fraction of the baseline, that could have been told from none with these repetitions at
+    /// this noise: 0 where repetitions agree, absent where nothing was compared.
+    pub resolution: Option<f64>,
+    /// Probability of a difference this far beyond the limit where there is none, corrected for the number of metrics
+    /// that were tested; absent where nothing was tested.
+    pub p_value: Option<f64>,
     /// The limits applied.
     pub limits: Limits,
     /// Why it was decided so, in a few words.
     pub reason: String,
+    /// What to look at, where it failed: a hint each.
+    pub advice: Vec<String>,
+}
+
+/// Where a change is, with some confidence. Signed fractions of the baseline, as [`Line::change`]; infinite ends are
+/// absent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct ChangeInterval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end; infinite (in JSON: null) from a baseline of 0.
+    pub high: f64,
+    /// How sure it is, 0 to 1.
+    pub confidence: f64,
+}
+
+/// What resident memory was made of on both sides, at the end of a phase.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct MemoryLine {
+    /// The cell.
+    pub cell: Cell,
+    /// At the end of which phase.
+    pub phase: PhaseKind,
+    /// The parts: they add up to resident memory. Medians over the repetitions.
+    pub parts: Vec<MemoryPartLine>,
+}
+
+/// One part of resident memory on both sides.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct MemoryPartLine {
+    /// Which part.
+    pub part: MemoryPart,
+    /// In the baseline, bytes.
+    pub baseline_bytes: f64,
+    /// Now, bytes.
+    pub now_bytes: f64,
 }
 
 impl Line {
@@ -150,6 +199,13 @@ pub enum Decision {
     Improved,
     /// Worse than a limit allows.
     Fail,
+    /// Worse than a limit allows, which `heapgate.toml` accepts for a time.
+    Accepted {
+        /// Why, as given there.
+        why: String,
+        /// Until which day, as in 2026-12-31; from the next on it fails again.
+        until: String,
+    },
     /// It could not be decided, which is no pass.
     Inconclusive,
     /// Left out, as configured.
@@ -169,8 +225,9 @@ impl Decision {
             Self::Pass => 1,
             Self::Improved => 2,
             Self::NotCompared { .. } => 3,
-            Self::Inconclusive => 4,
-            Self::Fail => 5,
+            Self::Accepted { .. } => 4,
+            Self::Inconclusive => 5,
+            Self::Fail => 6,
         }
     }
 }

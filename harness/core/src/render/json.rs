@@ -1,4 +1,4 @@
-//! The verdict as JSON, for programs: see `schemas/verdict-v1.json`.
+//! The verdict as JSON, for programs: see `schemas/verdict-v2.json`.
 
 use crate::gate::Verdict;
 

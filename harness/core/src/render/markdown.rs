@@ -102,6 +102,7 @@ fn mark(decision: &Decision) -> &'static str {
         Decision::Improved => "better",
         Decision::Pass => "pass",
         Decision::NotCompared { .. } => "left out",
+        Decision::Accepted { .. } => "accepted",
         Decision::Info => "",
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn quiet_counts<'a>(decisions: impl IntoIterator<Item = &'a Decision>
             Decision::Improved => improved += 1,
             Decision::NotCompared { .. } => left_out += 1,
             Decision::Info => info += 1,
-            Decision::Fail | Decision::Inconclusive => {}
+            Decision::Fail | Decision::Inconclusive | Decision::Accepted { .. } => {}
         }
     }
     let parts = [(passed, "passed"), (improved, "improved"), (left_out, "left out"), (info, "without limit")];

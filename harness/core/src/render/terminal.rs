@@ -132,7 +132,7 @@ fn section(verdict: &Verdict, label: String, cell: &Cell, lines: &[&Line], optio
         };
         said_of_answers.push((answers.decision.clone(), text));
     }
-    let loud = |l: &&Line| matches!(l.decision, Decision::Fail | Decision::Improved);
+    let loud = |l: &&Line| matches!(l.decision, Decision::Fail | Decision::Accepted { .. } | Decision::Improved);
     let mut shown: Vec<&Line> =
         lines.iter().copied().filter(|l| loud(l) || options.verbose && l.decision != Decision::Inconclusive).collect();
     // What could not be decided is folded by reason, but for single lines that have figures on both sides.
@@ -189,6 +189,7 @@ fn mark(decision: &Decision) -> &'static str {
         Decision::Fail => "FAIL",
         Decision::Inconclusive => "unsure",
         Decision::NotCompared { .. } => "left out",
+        Decision::Accepted { .. } => "accepted",
         Decision::Info => "-",
     }
 }
@@ -198,7 +199,7 @@ fn coloured(line: &str, decision: &Decision, options: Options) -> String {
     let (mark, style) = (mark(decision), options.style);
     let painted = match decision {
         Decision::Fail => style.bad(mark),
-        Decision::Inconclusive => style.unsure(mark),
+        Decision::Inconclusive | Decision::Accepted { .. } => style.unsure(mark),
         Decision::Improved => style.good(mark),
         Decision::Pass => style.good(mark),
         Decision::NotCompared { .. } | Decision::Info => style.dim(mark),
@@ -218,7 +219,7 @@ fn push_quiet_cells(out: &mut String, verdict: &Verdict, options: Options) {
     if options.verbose {
         return;
     }
-    let needs_attention = |d: &Decision| matches!(d, Decision::Fail | Decision::Inconclusive | Decision::Improved);
+    let needs_attention = |d: &Decision| !matches!(d, Decision::Pass | Decision::NotCompared { .. } | Decision::Info);
     let rows: Vec<Vec<String>> = by_cell(verdict)
         .into_iter()
         .filter(|(_, cell, lines)| {

@@ -2,9 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::{ByOperation, Cell, Phase, PhaseKind, Report, Trial};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Cell, Phase, PhaseKind, Report, Sites, Trial};
 use crate::metric::MetricId;
 use crate::stats::histogram;
+
+/// Times of calls in the measured phase of one repetition, all operations together: pairs of bucket and count.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepStalls {
+    /// Of calls that ran undisturbed.
+    pub clean: Vec<(u32, u64)>,
+    /// Of calls that the scheduler interrupted.
+    pub interrupted: Vec<(u32, u64)>,
+}
 
 /// The repetitions of one cell, in order.
 #[derive(Debug, Clone)]
@@ -67,17 +80,22 @@ impl<'a> CellTrials<'a> {
         sums
     }
 
-    /// The uninterrupted calls of the measured phase, of all completed repetitions together.
+    /// The times of calls in the measured phase, of each completed repetition, in order.
     #[must_use]
-    pub fn clean_stalls(&self) -> ByOperation {
-        let all: Vec<&ByOperation> = self.completed().filter_map(measure).map(|p| &p.stalls.clean).collect();
-        let total = |of: fn(&ByOperation) -> &Vec<(u32, u64)>| histogram::total(all.iter().map(|s| of(s).as_slice()));
-        ByOperation {
-            alloc: total(|s| &s.alloc),
-            alloc_zeroed: total(|s| &s.alloc_zeroed),
-            realloc: total(|s| &s.realloc),
-            dealloc: total(|s| &s.dealloc),
-        }
+    pub fn stalls(&self) -> Vec<RepStalls> {
+        self.completed()
+            .filter_map(measure)
+            .map(|p| RepStalls {
+                clean: histogram::merged(&p.stalls.clean),
+                interrupted: histogram::merged(&p.stalls.interrupted),
+            })
+            .collect()
+    }
+
+    /// The call sites of all completed repetitions together; `None` where stacks were not sampled.
+    #[must_use]
+    pub fn sites(&self) -> Option<Sites> {
+        Sites::merged(self.completed().filter_map(|t| t.sites.as_ref()))
     }
 
     /// Ticks per second of the stall histograms. Repetitions on one machine calibrate the same clock, so the first
@@ -95,7 +113,7 @@ fn measure(trial: &Trial) -> Option<&Phase> {
 #[cfg(test)]
 mod tests {
     use crate::metric::MetricId;
-    use crate::report::{Outcome, testing};
+    use crate::report::{Outcome, PhaseKind, testing};
     use crate::stats::histogram;
 
     #[test]
@@ -117,10 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn stalls_of_all_repetitions_are_added_up() {
-        let one = testing::report(1, 1);
-        let three = testing::report(1, 3);
-        let calls = |r: &crate::report::Report| histogram::count(&r.cells()[0].clean_stalls().alloc);
-        assert_eq!(calls(&three), 3 * calls(&one));
+    fn stalls_are_those_of_each_repetition() {
+        let report = testing::report(1, 3);
+        let stalls = report.cells()[0].stalls();
+        assert_eq!(stalls.len(), 3);
+        let of_first = report.trials[0].phases.iter().find(|p| p.kind == PhaseKind::Measure).unwrap();
+        assert_eq!(
+            histogram::count(&stalls[0].clean),
+            of_first.stalls.clean.all().map(histogram::count).iter().sum::<u64>()
+        );
     }
 }

@@ -6,11 +6,13 @@
 mod cells;
 mod check;
 pub mod file;
+mod memory;
 mod model;
 #[doc(hidden)]
 pub mod testing;
 
-pub use cells::CellTrials;
+pub use cells::{CellTrials, RepStalls};
 pub use check::{Fault, LARGEST_COUNT, check, check_trial};
 pub(crate) use check::{finite, histogram as check_histogram, measured};
+pub use memory::{MemoryAccount, MemoryPart, account};
 pub use model::*;

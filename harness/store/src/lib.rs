@@ -1,0 +1,4 @@
+//! heapgate-store: where heapgate keeps what runs measured, beyond the report of the last one.
+//!
+//! `history` keeps the figures of every run in a database; `objects` puts whole reports into folders and object stores.
+//! Nothing here measures, judges or prints.
