@@ -39,15 +39,15 @@ pub fn exit_code(verdict: &Verdict, report: &Report) -> u8 {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::gate::compare;
+    use crate::gate::{Look, compare};
     use crate::metric::MetricId;
     use crate::report::{Outcome, testing};
 
     #[test]
     fn each_decision_has_its_code() {
-        let before = testing::report(2, 3);
+        let before = testing::report(2, 10);
         let config = Config::default();
-        let code = |now: &Report| exit_code(&compare(&before, now, &config), now);
+        let code = |now: &Report| exit_code(&compare(&before, now, &config, Look::ONLY), now);
         assert_eq!(code(&before), PASS);
 
         let mut worse = before.clone();
@@ -61,10 +61,10 @@ mod tests {
 
     #[test]
     fn a_failed_workload_goes_before_a_regression() {
-        let before = testing::report(2, 3);
+        let before = testing::report(2, 10);
         let mut now = before.clone();
         testing::set_all(&mut now, MetricId::AllocationsPerUnit, 21.0);
         now.trials[0].outcome = Outcome::TimedOut { after_s: 60 };
-        assert_eq!(exit_code(&compare(&before, &now, &Config::default()), &now), WORKLOAD_FAILED);
+        assert_eq!(exit_code(&compare(&before, &now, &Config::default(), Look::ONLY), &now), WORKLOAD_FAILED);
     }
 }

@@ -100,6 +100,14 @@ const RSS: Limits = Limits { soft: Some(0.15), hard: None };
 /// A P95 stall of 8 ms is half a frame of 60 Hz and a missed deadline whatever it was before (E25).
 const STALL_P95: Limits = Limits { soft: None, hard: Some(8_000_000.0) };
 
+/// From day to day one machine class serves page faults and locks at half or twice the speed; what is slower by more is
+/// the program. Interleaved comparisons (`heapgate ab`) hold it to [`INTERLEAVED_SHAPE`].
+const SHAPE: Limits = Limits { soft: Some(1.0), hard: None };
+
+/// The limit of [`MetricId::StallDistribution`] where both sides ran at the same time on one machine: one bucket in four of
+/// an octave.
+pub const INTERLEAVED_SHAPE: f64 = 0.25;
+
 macro_rules! catalogue {
     ($($id:ident { $name:literal, $unit:ident, $better:ident, $kind:ident, $limits:expr, $prom:literal, $help:literal, $read:expr })*) => {
         /// Names one metric of the catalogue.
@@ -185,10 +193,7 @@ catalogue! {
         |t| Some(stall_sum_ns(t)? / measure(t).filter(|p| p.units > 0)?.units as f64) }
     StallMean { "stall_mean_ns", Nanos, Lower, Noisy, UNGATED, "heapgate_run_stall_mean_ns",
         "Mean time of an uninterrupted allocator call.",
-        |t| {
-            let calls = histogram::merged(&measure(t)?.stalls.clean).iter().map(|&(_, count)| count).sum::<u64>();
-            (calls > 0).then_some(stall_sum_ns(t)? / calls as f64)
-        } }
+        |t| mean_ns(t, |stalls| histogram::merged(&stalls.clean)) }
     RssSwing { "rss_swing_share", Share, Lower, Noisy, UNGATED, "heapgate_run_rss_swing_ratio",
         "How far resident memory swings while measuring: highest less lowest, over the mean.",
         rss_swing }
@@ -201,6 +206,12 @@ catalogue! {
         "99th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.99) }
     StallP999 { "stall_p999_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p999_ns",
         "99.9th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.999) }
+    StallDistribution { "stall_distribution_ns", Nanos, Lower, Distribution, SHAPE, "heapgate_run_stall_distribution_ns",
+        "Times of uninterrupted allocator calls, shown by their mean and compared as whole histograms: no part may become slower by more than the limit.",
+        |t| mean_ns(t, |stalls| histogram::merged(&stalls.clean)) }
+    InterruptedDistribution { "interrupted_distribution_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_interrupted_distribution_ns",
+        "Times of allocator calls that the scheduler interrupted, shown by their mean and compared as whole histograms.",
+        |t| mean_ns(t, |stalls| histogram::merged(&stalls.interrupted)) }
     StallMax { "stall_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_max_ns",
         "Longest uninterrupted allocator call.", |t| stall(t, 1.0) }
     StallAllMax { "stall_all_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_all_max_ns",
@@ -240,6 +251,14 @@ fn per_unit(trial: &Trial, count: fn(&Phase) -> u64) -> Option<f64> {
 fn stall_sum_ns(trial: &Trial) -> Option<f64> {
     let phase = measure(trial).filter(|_| trial.ticks_per_second > 0.0)?;
     Some(histogram::sum_ticks(&histogram::merged(&phase.stalls.clean)) / trial.ticks_per_second * 1e9)
+}
+
+/// Mean of a histogram of the measured phase, ns; `None` of no calls.
+fn mean_ns(trial: &Trial, histogram: fn(&Stalls) -> Vec<(u32, u64)>) -> Option<f64> {
+    let phase = measure(trial).filter(|_| trial.ticks_per_second > 0.0)?;
+    let buckets = histogram(&phase.stalls);
+    let calls = histogram::count(&buckets);
+    (calls > 0).then(|| histogram::sum_ticks(&buckets) / trial.ticks_per_second * 1e9 / calls as f64)
 }
 
 /// (highest − lowest) / mean of the samples within the measured phase.

@@ -6,7 +6,7 @@ use std::path::Path;
 use heapgate_core::baseline::{self, Baseline, Recording};
 use heapgate_core::config::Config;
 use heapgate_core::exit;
-use heapgate_core::gate::{Lookup, judge};
+use heapgate_core::gate::{Look, Lookup, judge};
 use heapgate_core::metric::MetricId;
 use heapgate_core::report::{Report, testing};
 
@@ -25,14 +25,14 @@ fn gate(path: &Path, folder: &Path) -> u8 {
     let lookups = WORKLOADS
         .map(|workload| Lookup { workload: workload.to_owned(), found: baseline::find(folder, &class, workload) });
     let planned: Vec<_> = report.cells().iter().map(|c| c.cell.clone()).collect();
-    exit::exit_code(&judge(&report, &planned, &lookups, &Config::default()), &report)
+    exit::exit_code(&judge(&report, &planned, &lookups, &Config::default(), Look::ONLY), &report)
 }
 
 #[test]
 fn figures_survive_the_way_through_both_files() {
     let folder = tempfile::tempdir().unwrap();
     let (path, baselines) = (folder.path().join("report.json"), folder.path().join("baselines"));
-    let mut report = testing::report(6, 3);
+    let mut report = testing::report(6, 10);
     // Figures without a short decimal form, which text may cost their last binary digit.
     for trial in &mut report.trials {
         for phase in &mut trial.phases {
@@ -51,7 +51,7 @@ fn figures_survive_the_way_through_both_files() {
 fn a_regression_a_missing_and_a_damaged_baseline_have_their_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let (path, baselines) = (folder.path().join("report.json"), folder.path().join("baselines"));
-    let mut report = testing::report(3, 3);
+    let mut report = testing::report(3, 10);
     record(&report, &baselines);
     testing::set_cell(&mut report, 1, MetricId::LeftObjects, 4.0);
     report.save(&path).unwrap();

@@ -23,7 +23,7 @@ pub(super) fn decide(metric: MetricId, baseline: f64, now: f64, soft: f64) -> Fi
     } else {
         (Decision::Pass, "unchanged".to_owned())
     };
-    Finding { decision, reason }
+    Finding::new(decision, reason)
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::line::{Against, CellContext};
-use super::noisy::{MedianRule, NoisyRule};
+use super::advice::advice;
+use super::line::{Against, CellContext, Draft};
+use super::look::Look;
+use super::memory::memory_lines;
 use super::verdict::*;
 use crate::baseline::{Baseline, BaselineCell, Found};
 use crate::config::Config;
@@ -12,6 +14,7 @@ use crate::fingerprint::{build_differences, machine_differences};
 use crate::metric::{ALL, MetricId};
 use crate::render::human;
 use crate::report::{Cell, CellTrials, Report};
+use crate::stats::multiple::holm;
 
 /// What looking for the baseline of a workload gave. An error is a part of the verdict: a baseline that can't be read
 /// is never a pass.
@@ -23,37 +26,25 @@ pub struct Lookup {
     pub found: Result<Found, LoadError>,
 }
 
-/// Sets `report` against baselines, with the present rule for noisy metrics. `planned` are the cells that were to be
-/// run: one of them without a trial is a problem, while cells of a baseline that were not planned are left alone.
+/// Sets `report` against baselines. `planned` are the cells that were to be run: one of them without a trial is a problem,
+/// while cells of a baseline that were not planned are left alone. `look` is how much error is allowed.
 ///
 /// ```
-/// use heapgate_core::{config::Config, gate::{Overall, judge}, report::testing};
+/// use heapgate_core::{config::Config, gate::{Look, Overall, judge}, report::testing};
 /// // Without a baseline nothing passes in silence.
-/// let verdict = judge(&testing::report(1, 3), &[], &[], &Config::default());
+/// let verdict = judge(&testing::report(1, 3), &[], &[], &Config::default(), Look::ONLY);
 /// assert_eq!(verdict.decision, Overall::Inconclusive);
 /// ```
 #[must_use]
-pub fn judge(report: &Report, planned: &[Cell], baselines: &[Lookup], config: &Config) -> Verdict {
-    judge_by(&MedianRule, report, planned, baselines, config)
-}
-
-/// [`judge`], with another rule for noisy metrics.
-#[must_use]
-pub fn judge_by(
-    rule: &dyn NoisyRule,
-    report: &Report,
-    planned: &[Cell],
-    baselines: &[Lookup],
-    config: &Config,
-) -> Verdict {
-    let mut judge = Judge { rule, report, config, baselines: by_workload(baselines), verdict: empty() };
+pub fn judge(report: &Report, planned: &[Cell], baselines: &[Lookup], config: &Config, look: Look) -> Verdict {
+    let mut judge = Judge { report, config, look, baselines: by_workload(baselines), verdict: empty(look) };
     judge.run(planned);
     judge.verdict
 }
 
 /// Sets report `now` against report `before`, as if that were the baseline of all its workloads.
 #[must_use]
-pub fn compare(before: &Report, now: &Report, config: &Config) -> Verdict {
+pub fn compare(before: &Report, now: &Report, config: &Config, look: Look) -> Verdict {
     let same_class = before.fingerprint.machine.class() == now.fingerprint.machine.class();
     let lookups: Vec<Lookup> = Baseline::in_memory(before)
         .into_iter()
@@ -67,7 +58,7 @@ pub fn compare(before: &Report, now: &Report, config: &Config) -> Verdict {
         .collect();
     let planned: BTreeSet<Cell> =
         [before, now].into_iter().flat_map(|r| r.trials.iter().map(|t| t.cell.clone())).collect();
-    let mut verdict = judge(now, &planned.into_iter().collect::<Vec<_>>(), &lookups, config);
+    let mut verdict = judge(now, &planned.into_iter().collect::<Vec<_>>(), &lookups, config, look);
     let mut first_problems = trial_problems(before);
     for problem in &mut first_problems {
         problem.text = format!("in the first report: {}", problem.text);
@@ -77,7 +68,7 @@ pub fn compare(before: &Report, now: &Report, config: &Config) -> Verdict {
     verdict
 }
 
-fn empty() -> Verdict {
+fn empty(look: Look) -> Verdict {
     Verdict {
         schema_version: VERDICT_SCHEMA_VERSION,
         decision: Overall::Inconclusive,
@@ -87,6 +78,7 @@ fn empty() -> Verdict {
         problems: Vec::new(),
         notes: Vec::new(),
         compared_with: Vec::new(),
+        rule: Rule { alpha: look.alpha, miss: look.miss, looks: look.of, tested: 0 },
         memory: Vec::new(),
     }
 }
@@ -96,9 +88,9 @@ fn by_workload(baselines: &[Lookup]) -> BTreeMap<&str, &Result<Found, LoadError>
 }
 
 struct Judge<'a> {
-    rule: &'a dyn NoisyRule,
     report: &'a Report,
     config: &'a Config,
+    look: Look,
     baselines: BTreeMap<&'a str, &'a Result<Found, LoadError>>,
     verdict: Verdict,
 }
@@ -120,9 +112,7 @@ impl<'a> Judge<'a> {
         for workload in workloads {
             self.workload(workload, &wanted);
         }
-        for trials in &cells {
-            self.cell(trials);
-        }
+        self.cells(&cells);
         self.note_what_was_left_out();
         self.verdict.tally = tally(&self.verdict);
         if self.verdict.tally.compared() + self.verdict.tally.inconclusive == 0 {
@@ -179,20 +169,44 @@ impl<'a> Judge<'a> {
         });
     }
 
-    fn cell(&mut self, trials: &CellTrials<'_>) {
+    /// Compares all cells, and only then decides: how much evidence is enough depends on how many metrics are tested.
+    fn cells(&mut self, cells: &[CellTrials<'a>]) {
         // Without a completed trial there is nothing to judge, and the problem is already there.
-        if trials.completed().next().is_none() {
-            return;
+        let cells: Vec<&CellTrials<'_>> = cells.iter().filter(|c| c.completed().next().is_some()).collect();
+        let compared: Vec<(Against<'a>, Vec<Draft>)> = cells
+            .iter()
+            .map(|trials| {
+                let against = self.against(trials);
+                let now_stalls = trials.stalls();
+                let context = CellContext { now: trials, now_stalls: &now_stalls, against, config: self.config };
+                (against, ALL.iter().filter_map(|&metric| context.draft(metric)).collect())
+            })
+            .collect();
+        let tested: Vec<f64> = compared.iter().flat_map(|(_, drafts)| drafts).filter_map(Draft::p_value).collect();
+        let mut corrected = holm(&tested).into_iter();
+        self.verdict.rule.tested = tested.len();
+        for (trials, (against, drafts)) in cells.into_iter().zip(compared) {
+            let finish = |draft: Draft| {
+                let p_value = draft.p_value().and_then(|_| corrected.next());
+                draft.finish(p_value, tested.len(), self.look)
+            };
+            let lines = drafts.into_iter().map(finish).collect();
+            let base = match against {
+                Against::Cell { baseline, .. } => Some(baseline),
+                Against::Nothing(_) => None,
+            };
+            self.explained(trials, base, lines);
         }
-        let against = self.against(trials);
-        let now_stalls = trials.stalls();
-        let context =
-            CellContext { now: trials, now_stalls: &now_stalls, against, config: self.config, rule: self.rule };
-        self.verdict.lines.extend(ALL.iter().filter_map(|&metric| context.line(metric)));
-        let base = match against {
-            Against::Cell { baseline, .. } => Some(baseline),
-            Against::Nothing(_) => None,
-        };
+    }
+
+    /// Takes over the lines of a cell, with what explains them.
+    fn explained(&mut self, trials: &CellTrials<'_>, base: Option<&BaselineCell>, mut lines: Vec<Line>) {
+        let memory = base.map_or(Vec::new(), |base| memory_lines(trials, base, &lines));
+        for line in &mut lines {
+            line.advice = advice(line, trials, base, &memory);
+        }
+        self.verdict.lines.extend(lines);
+        self.verdict.memory.extend(memory);
         self.verdict.answers.extend(answers(trials, base));
     }
 
@@ -314,7 +328,7 @@ fn decisions(verdict: &Verdict) -> impl Iterator<Item = &Decision> {
 }
 
 /// Answers that agree are not counted: the tally is of metrics, and of what stands in the way.
-fn tally(verdict: &Verdict) -> Tally {
+pub(super) fn tally(verdict: &Verdict) -> Tally {
     let mut tally = Tally::default();
     let of_answers = verdict.answers.iter().map(|a| &a.decision).filter(|d| **d != Decision::Pass);
     for decision in verdict.lines.iter().map(|l| &l.decision).chain(of_answers) {
@@ -332,7 +346,7 @@ fn tally(verdict: &Verdict) -> Tally {
 }
 
 /// A regression is certain, whatever else could not be compared; and what could not be compared is no pass.
-fn overall(verdict: &Verdict) -> Overall {
+pub(super) fn overall(verdict: &Verdict) -> Overall {
     if decisions(verdict).any(|d| *d == Decision::Fail) {
         Overall::Fail
     } else if decisions(verdict).any(|d| *d == Decision::Inconclusive) || !verdict.problems.is_empty() {

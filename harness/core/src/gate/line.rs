@@ -1,11 +1,12 @@
 //! One metric of one cell: which rule applies, and what comes of it.
 
 use super::exact;
-use super::noisy::{Evidence, Finding, Latencies, NoisyRule};
+use super::look::Look;
+use super::noisy::{self, Evidence, Finding, Latencies, Tested};
 use super::verdict::{Decision, Line, Side};
 use crate::baseline::{BaselineCell, agree};
 use crate::config::{Config, OnMismatch};
-use crate::metric::{Better, Kind, Limits, MetricId};
+use crate::metric::{Better, Kind, MetricId};
 use crate::render::human;
 use crate::report::{CellTrials, RepStalls};
 
@@ -28,50 +29,53 @@ pub(super) struct CellContext<'a> {
     pub now_stalls: &'a [RepStalls],
     pub against: Against<'a>,
     pub config: &'a Config,
-    pub rule: &'a dyn NoisyRule,
 }
 
-impl CellContext<'_> {
-    /// Judges `metric`; `None` where neither side has it and none is expected.
-    pub(super) fn line(&self, metric: MetricId) -> Option<Line> {
-        let limits = self.config.limits_for(self.now.cell, metric);
-        let now = self.now.values(metric);
-        let baseline: &[f64] = match self.against {
-            Against::Cell { baseline, .. } => baseline.metrics.get(&metric).map_or(&[], Vec::as_slice),
-            Against::Nothing(_) => &[],
-        };
-        let finding = if now.is_empty() && baseline.is_empty() {
-            if !self.config.expects(self.now.cell, metric) {
-                return None;
-            }
-            inconclusive("it has a limit in heapgate.toml, but was not measured")
-        } else {
-            self.finding(metric, limits, baseline, &now)
-        };
-        let (baseline, now) = (Side::of(baseline), Side::of(&now));
-        let change = baseline.zip(now).and_then(|(b, n)| change(b.median, n.median));
-        let Finding { decision, reason } = finding;
-        Some(Line {
-            cell: self.now.cell.clone(),
-            metric,
-            decision,
-            baseline,
-            now,
-            change,
-            interval: None,
-            resolution: None,
-            p_value: None,
-            limits,
-            reason,
-            advice: Vec::new(),
-        })
+/// A line of which the decision may wait: how much evidence is enough depends on how many metrics are tested.
+pub(super) struct Draft {
+    line: Line,
+    hard: Option<Finding>,
+    soft: Option<Soft>,
+}
+
+/// What comparing with the baseline gave.
+enum Soft {
+    Decided(Finding),
+    Tested {
+        tested: Tested,
+        /// What to say before the reason.
+        said: Option<String>,
+    },
+}
+
+impl Draft {
+    /// The tested probability of a change this far beyond its limit, if one was tested.
+    pub(super) fn p_value(&self) -> Option<f64> {
+        match &self.soft {
+            Some(Soft::Tested { tested, .. }) => Some(tested.beyond_p),
+            _ => None,
+        }
     }
 
-    fn finding(&self, metric: MetricId, limits: Limits, baseline: &[f64], now: &[f64]) -> Finding {
-        let hard = limits.hard.map(|hard| hard_limit(metric, hard, now));
-        let soft = limits.soft.map(|soft| self.soft_limit(metric, soft, baseline, now));
-        match (hard, soft) {
-            (None, None) => Finding { decision: Decision::Info, reason: "no limit".to_owned() },
+    /// The line, with its probability `corrected` for all `family` metrics that were tested.
+    pub(super) fn finish(self, corrected: Option<f64>, family: usize, look: Look) -> Line {
+        let mut line = self.line;
+        let soft = match (self.soft, line.limits.soft, corrected) {
+            (Some(Soft::Tested { tested, said }), Some(limit), Some(corrected)) => {
+                line.p_value = Some(corrected);
+                let finding = noisy::decide(&tested, corrected, family, limit, look);
+                Some(match said {
+                    Some(said) => {
+                        Finding { reason: format!("{said}, so it is treated as noisy: {}", finding.reason), ..finding }
+                    }
+                    None => finding,
+                })
+            }
+            (Some(Soft::Decided(finding)), ..) => Some(finding),
+            _ => None,
+        };
+        let finding = match (self.hard, soft) {
+            (None, None) => Finding::new(Decision::Info, "no limit"),
             (Some(one), None) | (None, Some(one)) => one,
             // The worse of the two; of equals the one that tells more, which is the comparison.
             (Some(hard), Some(soft)) => {
@@ -81,68 +85,129 @@ impl CellContext<'_> {
                     soft
                 }
             }
+        };
+        (line.decision, line.reason, line.undecided) = (finding.decision, finding.reason, finding.undecided);
+        line
+    }
+}
+
+impl CellContext<'_> {
+    /// Compares `metric`; `None` where neither side has it and none is expected.
+    pub(super) fn draft(&self, metric: MetricId) -> Option<Draft> {
+        let limits = self.config.limits_for(self.now.cell, metric);
+        let now = self.now.values(metric);
+        let baseline: &[f64] = match self.against {
+            Against::Cell { baseline, .. } => baseline.metrics.get(&metric).map_or(&[], Vec::as_slice),
+            Against::Nothing(_) => &[],
+        };
+        let (hard, soft) = if now.is_empty() && baseline.is_empty() {
+            if !self.config.expects(self.now.cell, metric) {
+                return None;
+            }
+            (None, Some(Soft::Decided(inconclusive("it has a limit in heapgate.toml, but was not measured"))))
+        } else {
+            (
+                limits.hard.map(|hard| hard_limit(metric, hard, &now)),
+                limits.soft.map(|soft| self.soft_limit(metric, soft, baseline, &now)),
+            )
+        };
+        let comparable = self.comparable(metric);
+        let exact = !baseline.is_empty() && !now.is_empty() && disagreement(metric, baseline, &now).is_none();
+        let exact = exact && metric.metric().kind == Kind::Exact;
+        let interval = (comparable && !exact).then(|| noisy::interval(baseline, &now)).flatten();
+        let resolution = if exact { Some(0.0) } else { interval.and_then(noisy::resolution) };
+        let (baseline, now) = (Side::of(baseline), Side::of(&now));
+        let change = baseline.zip(now).and_then(|(b, n)| change(b.median, n.median));
+        let line = Line {
+            cell: self.now.cell.clone(),
+            metric,
+            decision: Decision::Info,
+            undecided: false,
+            baseline,
+            now,
+            change,
+            interval,
+            resolution,
+            p_value: None,
+            limits,
+            reason: String::new(),
+            advice: Vec::new(),
+        };
+        Some(Draft { line, hard, soft })
+    }
+
+    /// Whether a difference in `metric` would be the program's, not the machine's.
+    fn comparable(&self, metric: MetricId) -> bool {
+        match self.against {
+            Against::Nothing(_) => false,
+            Against::Cell { same_class, .. } => same_class || metric.metric().kind == Kind::Exact,
         }
     }
 
     /// Compares with the baseline.
-    fn soft_limit(&self, metric: MetricId, soft: f64, baseline: &[f64], now: &[f64]) -> Finding {
+    fn soft_limit(&self, metric: MetricId, soft: f64, baseline: &[f64], now: &[f64]) -> Soft {
+        let decided = |finding| Soft::Decided(finding);
         let (base_cell, same_class) = match self.against {
-            Against::Nothing(why) => return inconclusive(why),
+            Against::Nothing(why) => return decided(inconclusive(why)),
             Against::Cell { baseline, same_class } => (baseline, same_class),
         };
         let completed = self.now.completed().count();
         if baseline.is_empty() {
-            return inconclusive("the baseline doesn't have it; record it again");
+            return decided(inconclusive("the baseline doesn't have it; record it again"));
         }
         if now.is_empty() {
-            return inconclusive("the baseline has it, but this run didn't measure it");
+            return decided(inconclusive("the baseline has it, but this run didn't measure it"));
         }
         if now.len() < completed {
-            return inconclusive(&format!("only {} of {completed} repetitions measured it", now.len()));
+            return decided(inconclusive(&format!("only {} of {completed} repetitions measured it", now.len())));
         }
         if base_cell.unit != self.now.unit() {
-            return inconclusive("the unit of work isn't the baseline's");
+            return decided(inconclusive("the unit of work isn't the baseline's"));
         }
-        let evidence = Evidence {
-            metric,
-            baseline,
-            now,
-            soft,
-            baseline_latencies: latencies(&base_cell.stalls, base_cell.ticks_per_second),
-            now_latencies: latencies(self.now_stalls, self.now.ticks_per_second()),
-        };
+        let evidence = Evidence { metric, baseline, now };
         if metric.metric().kind == Kind::Exact {
             // The machine has no part in these, so its class doesn't matter, also where they turn out to vary.
             return match disagreement(metric, baseline, now) {
-                None => exact::decide(metric, baseline[0], now[0], soft),
-                Some(said) => {
-                    let finding = self.rule.decide(&evidence);
-                    Finding { reason: format!("{said}, so it is treated as noisy: {}", finding.reason), ..finding }
-                }
+                None => decided(exact::decide(metric, baseline[0], now[0], soft)),
+                said => Soft::Tested { tested: noisy::test(&evidence, soft), said },
             };
         }
         if base_cell.level != self.now.level() {
-            return inconclusive(&format!(
+            return decided(inconclusive(&format!(
                 "measured at level {}, the baseline at {}",
                 self.now.level(),
                 base_cell.level
-            ));
+            )));
         }
         if same_class {
-            return self.rule.decide(&evidence);
+            return self.tested(&evidence, base_cell, soft);
         }
-        match self.config.on_mismatch {
+        decided(match self.config.on_mismatch {
             OnMismatch::Inconclusive => inconclusive("the baseline is of another machine class"),
             OnMismatch::ExactOnly => {
                 let why = "the baseline is of another machine class".to_owned();
-                Finding { reason: format!("left out: {why}"), decision: Decision::NotCompared { why } }
+                Finding::new(Decision::NotCompared { why: why.clone() }, format!("left out: {why}"))
             }
+        })
+    }
+
+    fn tested(&self, evidence: &Evidence<'_>, base_cell: &BaselineCell, soft: f64) -> Soft {
+        let calls: noisy::Calls = match evidence.metric {
+            MetricId::StallDistribution => |rep| &rep.clean,
+            MetricId::InterruptedDistribution => |rep| &rep.interrupted,
+            _ => return Soft::Tested { tested: noisy::test(evidence, soft), said: None },
+        };
+        let baseline = latencies(&base_cell.stalls, base_cell.ticks_per_second);
+        let now = latencies(self.now_stalls, self.now.ticks_per_second());
+        match baseline.zip(now).and_then(|(baseline, now)| noisy::test_shapes(baseline, now, calls, soft)) {
+            Some(tested) => Soft::Tested { tested, said: None },
+            None => Soft::Decided(inconclusive("one side has no histogram of it")),
         }
     }
 }
 
 fn inconclusive(reason: &str) -> Finding {
-    Finding { decision: Decision::Inconclusive, reason: reason.to_owned() }
+    Finding::new(Decision::Inconclusive, reason)
 }
 
 /// Whether the median is within the hard limit. It needs no baseline.
@@ -156,9 +221,9 @@ fn hard_limit(metric: MetricId, hard: f64, now: &[f64]) -> Finding {
     };
     let limit = human::limit(metric.metric().unit, hard);
     if passed {
-        Finding { decision: Decision::Fail, reason: format!("{word} the hard limit of {limit}") }
+        Finding::new(Decision::Fail, format!("{word} the hard limit of {limit}"))
     } else {
-        Finding { decision: Decision::Pass, reason: format!("within the hard limit of {limit}") }
+        Finding::new(Decision::Pass, format!("within the hard limit of {limit}"))
     }
 }
 

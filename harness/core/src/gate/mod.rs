@@ -1,17 +1,20 @@
 //! The gate: a report set against baselines gives a verdict. Pure: nothing here measures, reads files or prints.
 //!
-//! `verdict` holds what comes out, `judge` walks over cells and metrics, `line` decides one metric of one cell: `exact`
-//! by the rule for exact metrics, `noisy` by the rule for all others (a trait, so that the statistics behind it can be
-//! replaced).
+//! `verdict` holds what comes out, `judge` walks over cells and metrics, `line` compares one metric of one cell: `exact` by
+//! the rule for exact metrics, `noisy` by the rule for all others, with the error that `look` allows. `memory` says where
+//! resident memory went, `advice` what to look at.
 
+mod advice;
 mod exact;
 mod judge;
 mod line;
+mod look;
+mod memory;
 mod noisy;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
-pub use judge::{Lookup, compare, judge, judge_by};
-pub use noisy::{Evidence, Finding, Latencies, MIN_REPETITIONS, MedianRule, NoisyRule};
+pub use judge::{Lookup, compare, judge};
+pub use look::{FALSE_ALARM, Look, MISS, MOST_LOOKS};
 pub use verdict::*;

@@ -9,15 +9,18 @@ use crate::document::{Document, LoadError, LoadFault};
 use crate::metric::{ALL, Kind, Limits, MetricId};
 use crate::report::{Cell, Outcome, PhaseKind, Report, Trial, testing};
 
+/// As many as a recorded baseline has.
+const REPS: u32 = 10;
+
 fn config(text: &str) -> Config {
     Config::parse(text, "heapgate.toml".as_ref()).unwrap()
 }
 
 /// The decision over one metric of cell 0 after `change`, and the verdict.
 fn decided(metric: MetricId, config: &Config, change: impl FnOnce(&mut Report, &mut Report)) -> (Decision, Verdict) {
-    let (mut before, mut now) = (testing::report(2, 3), testing::report(2, 3));
+    let (mut before, mut now) = (testing::report(2, REPS), testing::report(2, REPS));
     change(&mut before, &mut now);
-    let verdict = compare(&before, &now, config);
+    let verdict = compare(&before, &now, config, Look::ONLY);
     let line = verdict.lines.iter().find(|l| l.cell == testing::cell(0) && l.metric == metric);
     (line.map_or(Decision::Info, |l| l.decision.clone()), verdict)
 }
@@ -60,7 +63,7 @@ fn an_exact_metric_that_disagrees_is_treated_as_noisy_and_that_is_said() {
     let metric = MetricId::PeakLiveBytes;
     let (decision, verdict) =
         decided(metric, &Config::default(), |_, now| testing::set(&mut now.trials[0], metric, 3_500_000.0));
-    assert_eq!(decision, Decision::Pass, "the median is as before");
+    assert_eq!(decision, Decision::Pass, "one repetition in ten decides nothing");
     let reason = &verdict.lines.iter().find(|l| l.cell == testing::cell(0) && l.metric == metric).unwrap().reason;
     let expected = "repetitions of this run disagree (3.24 MiB to 3.34 MiB), so it is treated as noisy: ";
     assert!(reason.starts_with(expected), "{reason}");
@@ -78,9 +81,9 @@ fn noisy_metrics_need_the_same_machine_class() {
     let (decision, verdict) = decided(MetricId::PeakRss, &config("on_mismatch = \"exact-only\""), other);
     assert!(matches!(decision, Decision::NotCompared { .. }));
     assert_eq!(verdict.decision, Overall::Pass);
-    assert_eq!(verdict.tally.not_compared, 4);
+    assert_eq!(verdict.tally.not_compared, 6);
     assert!(
-        verdict.notes[0].starts_with("4 noisy metrics left out: machine class differs: x86_64-xeon"),
+        verdict.notes[0].starts_with("6 noisy metrics left out: machine class differs: x86_64-xeon"),
         "{:?}",
         verdict.notes
     );
@@ -106,7 +109,7 @@ fn a_hard_limit_holds_without_any_baseline_and_on_any_machine() {
     let config = config("[limits]\npeak_rss_bytes = { hard = \"50 MiB\" }\nthroughput_per_s = { hard = 200000 }");
     let mut now = testing::report(1, 1);
     testing::set_all(&mut now, MetricId::PeakRss, 6e7);
-    let verdict = judge(&now, &[], &[], &config);
+    let verdict = judge(&now, &[], &[], &config, Look::ONLY);
     let failed: Vec<MetricId> =
         verdict.lines.iter().filter(|l| l.decision == Decision::Fail).map(|l| l.metric).collect();
     assert_eq!(failed, [MetricId::PeakRss, MetricId::Throughput], "for what is better higher, it is a floor");
@@ -116,7 +119,7 @@ fn a_hard_limit_holds_without_any_baseline_and_on_any_machine() {
 
 #[test]
 fn a_hard_limit_alone_decides_without_a_baseline() {
-    let verdict = judge(&testing::report(1, 2), &[], &[], &Config::default());
+    let verdict = judge(&testing::report(1, 2), &[], &[], &Config::default(), Look::ONLY);
     let line = verdict.lines.iter().find(|l| l.metric == MetricId::StallP95).unwrap();
     assert_eq!(line.decision, Decision::Pass);
     assert_eq!(verdict.decision, Overall::Inconclusive, "the rest needs one");
@@ -182,29 +185,29 @@ fn another_level_of_telemetry_or_unit_of_work_is_inconclusive() {
 
 #[test]
 fn a_cell_that_the_baseline_has_and_the_run_lacks_is_a_problem_if_it_was_planned() {
-    let before = testing::report(4, 2);
+    let before = testing::report(4, REPS);
     let mut now = before.clone();
     now.trials.retain(|t| t.cell != testing::cell(3));
     let lookups = || ["tokenize", "decode", "embed"].map(|workload| stored(&before, workload));
 
     let planned: Vec<Cell> = (0..4).map(testing::cell).collect();
-    let verdict = judge(&now, &planned, &lookups(), &Config::default());
+    let verdict = judge(&now, &planned, &lookups(), &Config::default(), Look::ONLY);
     assert_eq!(verdict.decision, Overall::Inconclusive);
     assert!(has(&verdict, ProblemKind::CellNotRun));
 
-    let verdict = judge(&now, &planned[..3], &lookups(), &Config::default());
+    let verdict = judge(&now, &planned[..3], &lookups(), &Config::default(), Look::ONLY);
     assert_eq!(verdict.decision, Overall::Pass);
     assert_eq!(verdict.notes, ["tokenize: the baseline has 1 cell more, not part of this run"]);
 }
 
 #[test]
 fn a_cell_that_the_baseline_lacks_is_a_problem_and_other_parameters_are_named() {
-    let before = testing::report(1, 2);
+    let before = testing::report(1, REPS);
     let mut now = before.clone();
     now.trials.iter_mut().for_each(|t| {
         t.cell.params.insert("batch".into(), "64".into());
     });
-    let verdict = judge(&now, &[], &[stored(&before, "tokenize")], &Config::default());
+    let verdict = judge(&now, &[], &[stored(&before, "tokenize")], &Config::default(), Look::ONLY);
     assert_eq!(verdict.decision, Overall::Inconclusive);
     assert!(has(&verdict, ProblemKind::CellNotInBaseline));
     assert!(verdict.problems[0].text.contains("batch 32, now 64"), "{}", verdict.problems[0].text);
@@ -215,7 +218,7 @@ fn a_baseline_that_cannot_be_used_is_never_a_pass() {
     let now = testing::report(1, 2);
     let error = LoadError { document: Document::Baseline, path: "b.json".into(), fault: LoadFault::Empty };
     let unusable = Lookup { workload: "tokenize".into(), found: Err(error) };
-    let verdict = judge(&now, &[], &[unusable], &Config::default());
+    let verdict = judge(&now, &[], &[unusable], &Config::default(), Look::ONLY);
     assert_eq!(verdict.decision, Overall::Inconclusive);
     assert!(has(&verdict, ProblemKind::BaselineUnusable));
     assert!(verdict.problems[0].text.contains("the file is empty"), "{}", verdict.problems[0].text);
@@ -250,7 +253,11 @@ fn answers_that_differ_fail() {
     assert_eq!(between.decision, Overall::Fail);
     let mut alone = testing::report(1, 2);
     other(&mut alone.trials[0]);
-    assert_eq!(judge(&alone, &[], &[], &Config::default()).decision, Overall::Fail, "whatever the baseline");
+    assert_eq!(
+        judge(&alone, &[], &[], &Config::default(), Look::ONLY).decision,
+        Overall::Fail,
+        "whatever the baseline"
+    );
 }
 
 #[test]
@@ -265,7 +272,7 @@ fn answers_that_one_side_lacks_are_inconclusive() {
 
 #[test]
 fn nothing_to_compare_is_no_pass() {
-    let verdict = judge(&testing::report(0, 0), &[], &[], &Config::default());
+    let verdict = judge(&testing::report(0, 0), &[], &[], &Config::default(), Look::ONLY);
     assert_eq!(verdict.decision, Overall::Inconclusive);
     assert!(has(&verdict, ProblemKind::NothingCompared));
 }
@@ -280,18 +287,90 @@ fn another_build_is_compared_and_said() {
 }
 
 #[test]
-fn another_rule_for_noisy_metrics_is_asked() {
-    struct Never;
-    impl NoisyRule for Never {
-        fn decide(&self, evidence: &Evidence<'_>) -> Finding {
-            assert!(evidence.baseline_latencies.is_some() && evidence.now_latencies.is_some());
-            Finding { decision: Decision::Inconclusive, reason: "never sure".into() }
-        }
+fn every_line_says_what_it_could_have_seen() {
+    let (_, verdict) = decided(MetricId::PeakRss, &Config::default(), |_, _| {});
+    for line in verdict.lines.iter().filter(|l| l.limits.soft.is_some()) {
+        let resolution = line.resolution.unwrap_or_else(|| panic!("{}", line.metric));
+        assert!((0.0..0.01).contains(&resolution), "{}: {resolution}", line.metric);
     }
-    let report = testing::report(1, 2);
-    let verdict = judge_by(&Never, &report, &[], &[stored(&report, "tokenize")], &Config::default());
-    let unsure: Vec<MetricId> = verdict.lines.iter().filter(|l| l.reason == "never sure").map(|l| l.metric).collect();
-    assert_eq!(unsure, [MetricId::PeakRss, MetricId::LeftRss]);
+    let exact = verdict.lines.iter().find(|l| l.metric == MetricId::AllocationsPerUnit).unwrap();
+    assert_eq!((exact.resolution, exact.interval, exact.p_value), (Some(0.0), None, None));
+}
+
+#[test]
+fn a_noisy_metric_wholly_beyond_its_limit_fails_and_says_how_sure_that_is() {
+    let (decision, verdict) = decided(MetricId::PeakRss, &Config::default(), |_, now| worse(now, 1.3));
+    assert_eq!((decision, verdict.decision), (Decision::Fail, Overall::Fail));
+    let line = verdict.lines.iter().find(|l| l.cell == testing::cell(0) && l.metric == MetricId::PeakRss).unwrap();
+    assert!(line.p_value.unwrap() < FALSE_ALARM, "{line:?}");
+    assert!(line.interval.unwrap().low > 0.28, "{line:?}");
+    assert!(!line.advice.is_empty());
+}
+
+#[test]
+fn the_same_difference_is_less_evidence_among_more_metrics_and_more_looks() {
+    let of = |cells: usize, look: Look| {
+        let (before, mut now) = (testing::report(cells, 5), testing::report(cells, 5));
+        worse(&mut now, 1.3);
+        let verdict = compare(&before, &now, &Config::default(), look);
+        let of_cell = |l: &&Line| l.cell == testing::cell(0) && l.metric == MetricId::PeakRss;
+        verdict.lines.iter().find(of_cell).unwrap().p_value.unwrap()
+    };
+    assert!(of(6, Look::ONLY) > of(2, Look::ONLY));
+    assert_eq!(Look::one_of(3).alpha, FALSE_ALARM / 3.0);
+}
+
+#[test]
+fn what_more_repetitions_could_decide_is_marked() {
+    let (before, mut now) = (testing::report(2, 5), testing::report(2, 5));
+    worse(&mut now, 1.3);
+    let verdict = compare(&before, &now, &Config::default(), Look::ONLY);
+    assert_eq!(verdict.decision, Overall::Inconclusive, "five against five can't show it among six metrics");
+    let open: Vec<MetricId> = verdict.lines.iter().filter(|l| l.undecided).map(|l| l.metric).collect();
+    assert_eq!(open, [MetricId::PeakRss]);
+}
+
+#[test]
+fn stalls_that_move_no_percentile_fail_by_their_distribution() {
+    let (_, verdict) = decided(MetricId::PeakRss, &Config::default(), |_, now| {
+        for trial in now.trials.iter_mut().filter(|t| t.cell == testing::cell(0)) {
+            let clean = &mut measure(trial).stalls.clean.alloc;
+            let calls: u64 = clean.iter().map(|b| b.1).sum();
+            clean.push((heapgate_segment::histogram::bucket_of(900_000) as u32, calls.div_ceil(5_000)));
+            testing::recompute(trial);
+        }
+    });
+    let line = |metric| verdict.lines.iter().find(|l| l.cell == testing::cell(0) && l.metric == metric).unwrap();
+    assert_eq!(line(MetricId::StallDistribution).decision, Decision::Fail, "{:?}", line(MetricId::StallDistribution));
+    for quantile in [MetricId::StallP50, MetricId::StallP95, MetricId::StallP99] {
+        assert_eq!(line(quantile).change, Some(0.0));
+    }
+}
+
+#[test]
+fn where_resident_memory_moved_its_parts_say_where_to() {
+    let (_, verdict) = decided(MetricId::PeakRss, &Config::default(), |_, now| {
+        worse(now, 1.3);
+        for trial in now.trials.iter_mut().filter(|t| t.cell == testing::cell(0)) {
+            let phase = measure(trial);
+            let more = 12 << 20;
+            phase.process.as_mut().unwrap().rss_bytes += more;
+            phase.allocator.as_mut().unwrap().resident_bytes += more;
+        }
+    });
+    let memory = verdict.memory.iter().find(|m| m.cell == testing::cell(0)).unwrap();
+    let explained: Vec<_> = memory.explained_by().iter().map(|p| p.part).collect();
+    assert_eq!(explained, [crate::report::MemoryPart::Retained]);
+    let line = verdict.lines.iter().find(|l| l.cell == testing::cell(0) && l.metric == MetricId::PeakRss).unwrap();
+    assert!(line.advice[0].contains("decay"), "{:?}", line.advice);
+}
+
+/// Peak RSS of cell 0 `factor` times as high, with its noise.
+fn worse(report: &mut Report, factor: f64) {
+    for trial in report.trials.iter_mut().filter(|t| t.cell == testing::cell(0)) {
+        let value = trial.metrics[&MetricId::PeakRss];
+        testing::set(trial, MetricId::PeakRss, (value * factor).round());
+    }
 }
 
 /// Metrics that `testing::set` can set, exact ones with a limit.
@@ -331,7 +410,7 @@ proptest! {
             now.fingerprint.machine.cpus = 64;
         }
         let config = config(if exact_only { "on_mismatch = \"exact-only\"" } else { "" });
-        let verdict = compare(&before, &now, &config);
+        let verdict = compare(&before, &now, &config, Look::ONLY);
         prop_assert_eq!(verdict.decision, Overall::Fail);
     }
 
@@ -346,7 +425,7 @@ proptest! {
         if let Some(metric) = worse {
             testing::set_all(&mut now, metric, 1e7);
         }
-        let quiet = compare(&before, &now, &Config::default()).decision;
+        let quiet = compare(&before, &now, &Config::default(), Look::ONLY).decision;
         let mut noisy = now.clone();
         for (metric, trial, value, gone) in noise {
             let index = trial.index(noisy.trials.len());
@@ -357,13 +436,13 @@ proptest! {
                 testing::set(trial, metric, value);
             }
         }
-        prop_assert_eq!(compare(&before, &noisy, &Config::default()).decision, quiet);
-        prop_assert_eq!(compare(&noisy, &now, &Config::default()).decision, compare(&now, &now, &Config::default()).decision);
+        prop_assert_eq!(compare(&before, &noisy, &Config::default(), Look::ONLY).decision, quiet);
+        prop_assert_eq!(compare(&noisy, &now, &Config::default(), Look::ONLY).decision, compare(&now, &now, &Config::default(), Look::ONLY).decision);
     }
 
     #[test]
-    fn a_report_is_never_worse_than_itself(cells in 1usize..5, reps in 2u32..4) {
+    fn a_report_is_never_worse_than_itself(cells in 1usize..5, reps in 5u32..12) {
         let report = testing::report(cells, reps);
-        prop_assert_eq!(compare(&report, &report, &Config::default()).decision, Overall::Pass);
+        prop_assert_eq!(compare(&report, &report, &Config::default(), Look::ONLY).decision, Overall::Pass);
     }
 }

@@ -29,8 +29,23 @@ pub struct Verdict {
     pub notes: Vec<String>,
     /// The baselines, by workload.
     pub compared_with: Vec<ComparedWith>,
+    /// How much error was allowed, and how many metrics were tested against it.
+    pub rule: Rule,
     /// Where resident memory went in the cells where it moved: what the change is made of.
     pub memory: Vec<MemoryLine>,
+}
+
+/// How noisy metrics were decided.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct Rule {
+    /// Largest probability, corrected for all metrics tested, at which one fails.
+    pub alpha: f64,
+    /// Largest probability at which one passes.
+    pub miss: f64,
+    /// Looks at the growing run that share the allowed error.
+    pub looks: u32,
+    /// Metrics that were tested.
+    pub tested: usize,
 }
 
 /// A decision over everything.
@@ -81,6 +96,8 @@ pub struct Line {
     pub metric: MetricId,
     /// What came out.
     pub decision: Decision,
+    /// Whether more repetitions could decide what these left open.
+    pub undecided: bool,
     /// The baseline's values; absent where it has none.
     pub baseline: Option<Side>,
     /// This run's values; absent where it has none.

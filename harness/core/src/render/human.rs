@@ -75,6 +75,16 @@ pub fn percent(fraction: f64) -> String {
     format!("{}%", plain(fraction * 100.0, PLAIN_DIGITS))
 }
 
+/// A quantile by its percentile: `P50`, `P99.9`, `P99.98`.
+#[must_use]
+pub fn quantile(q: f64) -> String {
+    // One digit of what is left above it, however little that is.
+    let digits = (-(1.0 - q).max(1e-6).log10()).ceil() as i32 - 2;
+    let text = format!("{:.*}", digits.clamp(0, 4) as usize + usize::from(digits >= 0), q * 100.0);
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("P{text}")
+}
+
 /// A fraction as a signed change: `+15.0%`, `-3.2%`, `+0.051%`, `0%`; from tenfold on as a factor, `×13.5`.
 #[must_use]
 pub fn change(fraction: f64) -> String {
@@ -254,6 +264,15 @@ mod tests {
         assert_eq!(percent(0.29), "29%");
         assert_eq!(percent(0.005), "0.5%");
         assert_eq!(percent(0.0), "0%");
+    }
+
+    #[test]
+    fn quantiles_are_percentiles() {
+        for (q, text) in
+            [(0.5, "P50"), (0.95, "P95"), (0.999, "P99.9"), (0.9998, "P99.98"), (0.123, "P12"), (1.0, "P100")]
+        {
+            assert_eq!(quantile(q), text);
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn push_table(out: &mut String, verdict: &Verdict) {
             writeln!(out, "| {mark} | {cell} | answers | {} | {} | | |", sums(&answers.baseline), sums(&answers.now));
     }
     for line in shown.iter().take(MOST_ROWS) {
-        let Figures { baseline, now, change, limits } = summary::figures(line);
+        let Figures { baseline, now, change, resolution: _, limits } = summary::figures(line);
         let (mark, cell, metric) = (mark(&line.decision), name(&line.cell), code(line.metric.metric().name));
         let _ = writeln!(out, "| {mark} | {cell} | {metric} | {baseline} | {now} | {change} | {limits} |");
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::human;
 use super::human::{counted, date};
-use crate::gate::{ComparedWith, Decision, Line, Overall, Verdict};
-use crate::report::{Cell, Report};
+use crate::gate::{ComparedWith, Decision, FALSE_ALARM, Line, MemoryLine, Overall, Verdict};
+use crate::metric::Unit;
+use crate::report::{Cell, PhaseKind, Report};
 
 /// The decision in one word.
 pub(super) fn word(decision: Overall) -> &'static str {
@@ -88,6 +89,8 @@ pub(super) struct Figures {
     pub baseline: String,
     pub now: String,
     pub change: String,
+    /// The smallest change that could have been seen.
+    pub resolution: String,
     pub limits: String,
 }
 
@@ -107,7 +110,52 @@ pub(super) fn figures(line: &Line) -> Figures {
         (None, Some(_)) => "from 0".to_owned(),
         (None, None) => "-".to_owned(),
     };
-    Figures { baseline, now, change, limits: human::limits(unit, line.limits) }
+    let resolution = line.resolution.map_or(String::new(), |share| match line.interval {
+        None => "exact".to_owned(),
+        Some(_) => human::change(share).trim_start_matches('+').to_owned(),
+    });
+    Figures { baseline, now, change, resolution, limits: human::limits(unit, line.limits) }
+}
+
+/// How noisy metrics were decided, where some were.
+pub(super) fn rule(verdict: &Verdict) -> Option<String> {
+    let rule = verdict.rule;
+    (rule.tested > 0).then(|| {
+        let looks = if rule.looks > 1 { format!(", over up to {} looks", rule.looks) } else { String::new() };
+        format!(
+            "{} by rank tests: at most {} of such runs fail without cause{looks}; `sees` is the smallest change that could \
+             have been told from none",
+            counted(rule.tested as u64, "noisy metric"),
+            human::percent(FALSE_ALARM),
+        )
+    })
+}
+
+/// What the change of resident memory is made of, in one line: the parts that moved, most first.
+pub(super) fn memory(line: &MemoryLine) -> String {
+    /// Parts that moved by less than this share of the largest move are left out.
+    const WORTH_TELLING: f64 = 0.05;
+    let mut parts: Vec<(&str, f64)> = line.parts.iter().map(|p| (p.part.name(), p.change_bytes())).collect();
+    parts.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+    let largest = parts.first().map_or(0.0, |p| p.1.abs());
+    let moved = |bytes: f64| {
+        let sign = if bytes < 0.0 { '-' } else { '+' };
+        format!("{sign}{}", human::value(Unit::Bytes, bytes.abs()))
+    };
+    let whole: f64 = parts.iter().map(|p| p.1).sum();
+    let shown: Vec<String> = parts
+        .iter()
+        .filter(|(_, bytes)| bytes.abs() > 0.0 && bytes.abs() >= largest * WORTH_TELLING)
+        .map(|&(name, bytes)| format!("{name} {}", moved(bytes)))
+        .collect();
+    let phase = match line.phase {
+        PhaseKind::Drain => "after everything was dropped",
+        _ => "at the end of measuring",
+    };
+    if shown.is_empty() {
+        return format!("resident memory {phase} is as it was: the peak alone moved");
+    }
+    format!("resident memory {phase}: {} in all: {}", moved(whole), shown.join(", "))
 }
 
 /// How many metrics are named one by one.

@@ -1,6 +1,6 @@
 //! The verdict for a terminal: what got worse first, what passed folded away, and the decision in the last line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::Options;
@@ -13,9 +13,13 @@ use crate::report::{Cell, Report};
 const INDENT: usize = 2;
 /// The column of marks and the space after it: reasons stand below the metric's name.
 const MARK: usize = 10;
+/// The header of the smallest change that could have been seen.
+const SEES: &str = "sees";
 /// Columns of the table that narrow terminals do without.
-const LIMIT: usize = 5;
+const LIMIT: usize = 6;
 const BASELINE: usize = 2;
+/// Where the column of [`SEES`] is once those two are gone.
+const SEES_LAST: usize = 4;
 
 /// The verdict over `report` as text.
 #[must_use]
@@ -34,12 +38,20 @@ pub fn render(report: &Report, verdict: &Verdict, options: Options) -> String {
         for (decision, text) in &section.answers {
             push_marked(&mut out, decision, text, options);
         }
+        let mut said = BTreeSet::new();
         for row in &section.rows {
             let line = table.next().unwrap_or_default();
             let _ = writeln!(out, "{}", coloured(&line, &row.decision, options));
             if let Some(reason) = &row.reason {
                 push_dim(&mut out, &hanging(&" ".repeat(INDENT + MARK), reason, options.width), options);
             }
+            // One hint may be good for several metrics.
+            for hint in row.advice.iter().filter(|hint| said.insert(hint.as_str())) {
+                push_dim(&mut out, &hanging(&format!("{}→ ", " ".repeat(INDENT + MARK)), hint, options.width), options);
+            }
+        }
+        for text in &section.memory {
+            push_dim(&mut out, &hanging(&" ".repeat(INDENT), text, options.width), options);
         }
         for (decision, text) in &section.folded {
             push_marked(&mut out, decision, text, options);
@@ -77,6 +89,8 @@ struct Section {
     rows: Vec<Row>,
     /// Lines that share one reason and need no figures.
     folded: Vec<(Decision, String)>,
+    /// Where resident memory went.
+    memory: Vec<String>,
     quiet: String,
 }
 
@@ -84,6 +98,7 @@ struct Row {
     decision: Decision,
     columns: Vec<String>,
     reason: Option<String>,
+    advice: Vec<String>,
 }
 
 /// The cells that have something to show, worst first.
@@ -151,6 +166,7 @@ fn section(verdict: &Verdict, label: String, cell: &Cell, lines: &[&Line], optio
         answers: said_of_answers,
         rows: shown.into_iter().map(row).collect(),
         folded,
+        memory: verdict.memory.iter().filter(|m| m.cell == *cell).map(summary::memory).collect(),
         quiet: summary::quiet_counts(lines.iter().map(|l| &l.decision).filter(|d| **d != Decision::Improved)),
     }
 }
@@ -158,20 +174,21 @@ fn section(verdict: &Verdict, label: String, cell: &Cell, lines: &[&Line], optio
 fn row(line: &Line) -> Row {
     // Padded, so that reasons stand below the names whatever marks are in the table.
     let mark = format!("{}{:<2$}", " ".repeat(INDENT), mark(&line.decision), MARK - 2);
-    let Figures { baseline, now, change, limits } = summary::figures(line);
+    let Figures { baseline, now, change, resolution, limits } = summary::figures(line);
     let plain = matches!(line.decision, Decision::Pass | Decision::Info | Decision::NotCompared { .. });
     Row {
         decision: line.decision.clone(),
-        columns: vec![mark, line.metric.metric().name.to_owned(), baseline, now, change, limits],
+        columns: vec![mark, line.metric.metric().name.to_owned(), baseline, now, change, resolution, limits],
         reason: (!plain).then(|| line.reason.clone()),
+        advice: line.advice.clone(),
     }
 }
 
 /// The table's lines, header first. Where it is too wide, the limits go (the reasons name them), then the baselines.
 fn fitting(mut rows: Vec<Vec<String>>, wanted: usize) -> Vec<String> {
-    rows.insert(0, ["", "", "baseline", "now", "change", "limit"].map(str::to_owned).to_vec());
-    let mut columns = vec![Side::Left, Side::Left, Side::Right, Side::Right, Side::Right, Side::Left];
-    for dropped in [LIMIT, BASELINE] {
+    rows.insert(0, ["", "", "baseline", "now", "change", SEES, "limit"].map(str::to_owned).to_vec());
+    let mut columns = vec![Side::Left, Side::Left, Side::Right, Side::Right, Side::Right, Side::Right, Side::Left];
+    for dropped in [LIMIT, BASELINE, SEES_LAST] {
         let table = lines(&columns, &rows);
         if table.iter().all(|line| width(line) <= wanted) {
             return table;
@@ -257,6 +274,7 @@ fn push_problems(out: &mut String, verdict: &Verdict, options: Options) {
 fn push_notes(out: &mut String, report: &Report, verdict: &Verdict, options: Options) {
     let mut notes = summary::baselines(report, verdict);
     notes.extend(verdict.notes.iter().cloned());
+    notes.extend(summary::rule(verdict));
     if notes.is_empty() {
         return;
     }

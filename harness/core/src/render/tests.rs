@@ -3,7 +3,7 @@
 use super::*;
 use crate::baseline::{Baseline, Found, Recording};
 use crate::config::Config;
-use crate::gate::{Lookup, Verdict, compare, judge};
+use crate::gate::{Look, Lookup, Verdict, compare, judge};
 use crate::metric::MetricId;
 use crate::report::{Outcome, PhaseKind, Report, testing};
 
@@ -23,15 +23,16 @@ fn baselines(report: &Report, workloads: &[&str]) -> Vec<Lookup> {
 }
 
 fn passing() -> (Report, Verdict) {
-    let report = testing::report(4, 3);
-    let verdict = judge(&report, &[], &baselines(&report, &["tokenize", "decode", "embed"]), &Config::default());
+    let report = testing::report(4, 10);
+    let verdict =
+        judge(&report, &[], &baselines(&report, &["tokenize", "decode", "embed"]), &Config::default(), Look::ONLY);
     (report, verdict)
 }
 
 fn failing() -> (Report, Verdict) {
-    let mut before = testing::report(4, 3);
+    let mut before = testing::report(4, 10);
     testing::set_cell(&mut before, 0, MetricId::LeftObjects, 0.0);
-    let mut now = testing::report(4, 3);
+    let mut now = testing::report(4, 10);
     now.fingerprint.build.rustc = "rustc 1.96.0".into();
     testing::set_cell(&mut now, 0, MetricId::AllocationsPerUnit, 20.001);
     testing::set_cell(&mut now, 0, MetricId::PeakLiveBytes, 3_400_100.0);
@@ -42,13 +43,14 @@ fn failing() -> (Report, Verdict) {
         trial.phases.iter_mut().find(|p| p.kind == PhaseKind::Measure).unwrap().checksum = "b5bb9d8014a0f9b1".into();
     };
     now.trials.iter_mut().filter(|t| t.cell == testing::cell(1)).for_each(measure);
-    let verdict = judge(&now, &[], &baselines(&before, &["tokenize", "decode", "embed"]), &Config::default());
+    let verdict =
+        judge(&now, &[], &baselines(&before, &["tokenize", "decode", "embed"]), &Config::default(), Look::ONLY);
     (now, verdict)
 }
 
 fn inconclusive() -> (Report, Verdict) {
-    let before = testing::report(4, 3);
-    let mut now = testing::report(6, 3);
+    let before = testing::report(4, 10);
+    let mut now = testing::report(6, 10);
     now.trials.retain(|t| t.cell != testing::cell(2));
     for trial in now.trials.iter_mut().filter(|t| t.cell == testing::cell(1)) {
         trial.level = "sampled".into();
@@ -58,22 +60,22 @@ fn inconclusive() -> (Report, Verdict) {
     let planned: Vec<_> = (0..6).map(testing::cell).collect();
     let mut lookups = baselines(&before, &["tokenize", "decode"]);
     lookups.push(Lookup { workload: "embed".into(), found: Ok(Found::None) });
-    let verdict = judge(&now, &planned, &lookups, &Config::default());
+    let verdict = judge(&now, &planned, &lookups, &Config::default(), Look::ONLY);
     (now, verdict)
 }
 
 fn other_machine() -> (Report, Verdict) {
-    let before = testing::report(3, 3);
+    let before = testing::report(3, 10);
     let mut now = before.clone();
     now.fingerprint.machine.cpu = "AMD EPYC 7763 64-Core Processor".into();
     now.fingerprint.machine.kernel = "6.8".into();
     testing::set_all(&mut now, MetricId::PeakRss, 9e9);
-    (now.clone(), compare(&before, &now, &config("on_mismatch = \"exact-only\"")))
+    (now.clone(), compare(&before, &now, &config("on_mismatch = \"exact-only\""), Look::ONLY))
 }
 
 fn empty() -> (Report, Verdict) {
     let report = testing::report(0, 0);
-    (report.clone(), judge(&report, &[], &[], &Config::default()))
+    (report.clone(), judge(&report, &[], &[], &Config::default(), Look::ONLY))
 }
 
 fn terminal(of: (Report, Verdict)) -> String {
@@ -198,7 +200,7 @@ fn json_empty() {
 
 #[test]
 fn run_table() {
-    insta::assert_snapshot!(checked(run::render(&testing::report(4, 3), Options::default()), 80));
+    insta::assert_snapshot!(checked(run::render(&testing::report(4, 10), Options::default()), 80));
 }
 
 #[test]

@@ -189,7 +189,7 @@ mod tests {
                 bytes[digits[place.index(digits.len())]] = b'0' + digit;
             }
             if let Ok(report) = Report::parse(&bytes) {
-                let verdict = compare(&report, &testing::report(2, 2), &Config::default());
+                let verdict = compare(&report, &testing::report(2, 2), &Config::default(), crate::gate::Look::ONLY);
                 let options = Options { verbose: true, ..Options::default() };
                 prop_assert!(!terminal::render(&report, &verdict, options).is_empty());
                 prop_assert!(!markdown::render(&report, &verdict).is_empty());

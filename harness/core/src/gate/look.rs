@@ -1,0 +1,43 @@
+//! How much error the gate allows itself, and how it spends it over the looks at a growing run.
+
+/// The probability that even one metric of a run is called worse than its limit while none is: once in a thousand runs. A
+/// gate that cries wolf is switched off.
+pub const FALSE_ALARM: f64 = 0.001;
+
+/// The probability that a metric whose true change is exactly at its limit passes one look. Changes beyond the limit pass
+/// less often, and the further beyond, the less.
+pub const MISS: f64 = 0.025;
+
+/// Most looks at a run that grows from round to round. Each doubles its repetitions, so 5 become 20.
+pub const MOST_LOOKS: u32 = 3;
+
+/// One look at the figures.
+///
+/// Looking again and again at a growing run until something shows would find something in the end. So the allowed
+/// probability of a false alarm is divided by the number of looks that were planned (Bonferroni's inequality, which holds
+/// however the looks depend on each other), taken or not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Look {
+    /// Largest corrected probability at which a metric fails.
+    pub alpha: f64,
+    /// Largest probability at which a metric passes.
+    pub miss: f64,
+    /// Looks that were planned.
+    pub of: u32,
+}
+
+impl Look {
+    /// The only look there will be.
+    pub const ONLY: Self = Self { alpha: FALSE_ALARM, miss: MISS, of: 1 };
+
+    /// One of several.
+    ///
+    /// ```
+    /// use heapgate_core::gate::{FALSE_ALARM, Look};
+    /// assert_eq!(Look::one_of(2).alpha, FALSE_ALARM / 2.0);
+    /// ```
+    #[must_use]
+    pub fn one_of(looks: u32) -> Self {
+        Self { alpha: FALSE_ALARM / f64::from(looks.max(1)), miss: MISS, of: looks.max(1) }
+    }
+}
