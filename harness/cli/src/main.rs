@@ -8,6 +8,7 @@ mod fail;
 mod matrix;
 mod own_bench;
 mod progress;
+mod rounds;
 mod run;
 mod source;
 mod store;

@@ -39,7 +39,7 @@ impl Matrix<'_> {
             let allocators = source.allocators(variant, self.allocators)?;
             cells.extend(allocators.iter().map(|allocator| self.planned(variant, &params, allocator)));
         }
-        Ok(Plan { cells, reps: self.reps, seed: self.seed })
+        Ok(Plan { cells, group: 1, first_rep: 0, reps: self.reps, seed: self.seed })
     }
 
     fn planned(&self, variant: &Described, params: &Params, allocator: &Under) -> Planned {
@@ -67,6 +67,8 @@ impl Matrix<'_> {
             figures: variant.figures.clone(),
             arguments,
             environment: allocator.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            program: None,
+            side: 0,
         }
     }
 }

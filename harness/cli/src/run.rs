@@ -1,5 +1,6 @@
 //! Runs a plan and keeps its report.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -7,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use heapgate_core::exit;
 use heapgate_core::plan::Plan;
-use heapgate_core::report::{Build, Fingerprint, Machine, Report, SCHEMA_VERSION};
+use heapgate_core::report::{Build, Cell, Fingerprint, Machine, Report, SCHEMA_VERSION};
 use heapgate_core::supervisor::{self, Event, Finish, Settings};
 
 use crate::fail::Failure;
@@ -22,13 +23,25 @@ pub struct Session {
     /// What the program that runs trials was built from.
     pub build: Build,
     pub output: PathBuf,
+    /// The other side, where two are compared: what it was built from, and where its report is written.
+    pub other: Option<(Build, PathBuf)>,
 }
 
 /// What a run gave.
 #[derive(Debug)]
 pub struct Ran {
     pub report: Report,
+    /// Of the other side, where two were compared.
+    pub other: Option<Report>,
     pub end: End,
+}
+
+/// More repetitions of some cells.
+#[derive(Debug, PartialEq, Eq)]
+pub struct More {
+    /// Of both sides, where two are compared.
+    pub cells: BTreeSet<Cell>,
+    pub reps: u32,
 }
 
 /// How a run ended.
@@ -63,59 +76,125 @@ impl Session {
     /// If not even one trial was run: the report couldn't be written, or no process started. What a workload does is
     /// not an error, and what goes wrong later is the run's [`End`].
     pub fn run(self) -> Result<Ran, Failure> {
+        self.run_in_rounds(|_, _| None)
+    }
+
+    /// Runs all trials, then as many rounds more as `more` asks for when it sees the reports so far.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_in_rounds(self, mut more: impl FnMut(&Report, Option<&Report>) -> Option<More>) -> Result<Ran, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The second one ends us at once.
             signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
-        let mut report = Report {
-            schema_version: SCHEMA_VERSION,
-            created_unix_s: unix_s(),
-            seed: self.plan.seed,
-            complete: false,
-            fingerprint: Fingerprint { build: self.build, machine: Machine::detect() },
-            trials: Vec::new(),
-        };
-        let mut store = Store::new(self.output)?;
-        let mut progress = Progress::new(self.plan.order().len());
-        let finish = supervisor::run(&self.plan, &self.settings, &stop, |event| -> Result<(), Failure> {
-            match event {
-                Event::Started { index, planned, rep, .. } => progress.started(index, &planned.cell, rep),
-                Event::Ended(trial) => {
-                    progress.ended(&trial);
-                    report.trials.push(*trial);
-                    store.keep(&report)?;
-                }
+        let mut recordings = vec![Recording::new(self.build, self.output, self.plan.seed)?];
+        if let Some((build, output)) = self.other {
+            recordings.push(Recording::new(build, output, self.plan.seed)?);
+        }
+        let mut round = self.plan.clone();
+        let finish = loop {
+            match run_round(&round, &self.settings, &stop, &mut recordings) {
+                Ok(Finish::Complete) => {}
+                ended => break ended,
             }
-            Ok(())
-        });
-        progress.finish();
+            match more(&recordings[0].report, recordings.get(1).map(|r| &r.report)) {
+                Some(more) => round = next(&self.plan, &round, &more),
+                None => break Ok(Finish::Complete),
+            }
+        };
         let finish = finish.and_then(|finish| {
             if finish == Finish::Complete {
-                report.complete = true;
-                store.finish(&report)?;
+                for recording in &mut recordings {
+                    recording.report.complete = true;
+                    recording.store.finish(&recording.report)?;
+                }
             }
             Ok(finish)
         });
         let end = match finish {
             Ok(Finish::Complete) => {
-                eprintln!("report: {}", store.output().display());
+                for recording in &recordings {
+                    eprintln!("report: {}", recording.store.output().display());
+                }
                 End::Complete
             }
             Ok(Finish::Stopped) => {
-                eprintln!("interrupted; {}", store.leave(&report));
+                eprintln!("interrupted; {}", leave(&mut recordings));
                 End::Interrupted
             }
-            Err(failure) if report.trials.is_empty() => return Err(failure),
+            Err(failure) if recordings.iter().all(|r| r.report.trials.is_empty()) => return Err(failure),
             Err(failure) => {
-                let left = store.leave(&report);
+                let left = leave(&mut recordings);
                 let error = anyhow::anyhow!("{}; the run was stopped, {left}", failure.error);
                 End::Failed(Failure { error, code: failure.code })
             }
         };
-        Ok(Ran { report, end })
+        let mut reports = recordings.into_iter().map(|recording| recording.report);
+        let report = reports.next().expect("one side is always recorded");
+        Ok(Ran { report, other: reports.next(), end })
     }
+}
+
+/// One side's report and its files.
+struct Recording {
+    report: Report,
+    store: Store,
+}
+
+impl Recording {
+    fn new(build: Build, output: PathBuf, seed: u64) -> Result<Self, Failure> {
+        let report = Report {
+            schema_version: SCHEMA_VERSION,
+            created_unix_s: unix_s(),
+            seed,
+            complete: false,
+            fingerprint: Fingerprint { build, machine: Machine::detect() },
+            trials: Vec::new(),
+        };
+        Ok(Self { report, store: Store::new(output)? })
+    }
+}
+
+fn run_round(
+    plan: &Plan,
+    settings: &Settings,
+    stop: &AtomicBool,
+    recordings: &mut [Recording],
+) -> Result<Finish, Failure> {
+    let mut progress = Progress::new(plan.order().len());
+    let mut side = 0;
+    let finish = supervisor::run(plan, settings, stop, |event| -> Result<(), Failure> {
+        match event {
+            Event::Started { index, planned, rep, .. } => {
+                side = planned.side;
+                progress.started(index, &planned.cell, rep);
+            }
+            Event::Ended(trial) => {
+                progress.ended(&trial);
+                let recording = &mut recordings[side];
+                recording.report.trials.push(*trial);
+                recording.store.keep(&recording.report)?;
+            }
+        }
+        Ok(())
+    });
+    progress.finish();
+    finish
+}
+
+/// The round after `round`: some of all that was planned.
+fn next(planned: &Plan, round: &Plan, more: &More) -> Plan {
+    let cells = planned.cells.iter().filter(|p| more.cells.contains(&p.cell)).cloned().collect();
+    Plan { cells, first_rep: round.first_rep + round.reps, reps: more.reps, ..planned.clone() }
+}
+
+/// Leaves what was measured on disk, and says where.
+fn leave(recordings: &mut [Recording]) -> String {
+    let left: Vec<String> = recordings.iter_mut().map(|recording| recording.store.leave(&recording.report)).collect();
+    left.join(", ")
 }
 
 /// Seconds since 1970; 0 on a clock before that.

@@ -26,8 +26,10 @@ fn main() {
         figures: Vec::new(),
         arguments: vec![SECONDS.to_owned()],
         environment: Vec::new(),
+        program: None,
+        side: 0,
     };
-    let plan = Plan { cells: vec![planned], reps: 1, seed: 0 };
+    let plan = Plan { cells: vec![planned], group: 1, first_rep: 0, reps: 1, seed: 0 };
     let mut samples = 0;
     let (start, cpu) = (Instant::now(), cpu_ns());
     let finish = run(&plan, &Settings::new(PathBuf::from("sleep")), &AtomicBool::new(false), |event| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use heapgate_core::exit;
-use heapgate_core::gate::compare;
+use heapgate_core::gate::{Look, compare};
 use heapgate_core::render;
 use heapgate_core::report::Report;
 
@@ -30,7 +30,7 @@ impl Diff {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
         let config = global.config()?;
         let (before, after) = (Report::load(&self.before)?, Report::load(&self.after)?);
-        let verdict = compare(&before, &after, &config);
+        let verdict = compare(&before, &after, &config, Look::ONLY);
         if self.json {
             print(&render::json::render(&verdict)?)?;
         } else {

@@ -13,6 +13,7 @@ use heapgate_core::report::{Cell, Report};
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
+use crate::rounds::Budget;
 use crate::run::End;
 
 /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
@@ -26,6 +27,8 @@ pub struct Gate {
     /// Judge this report instead of running anything
     #[arg(long, value_name = "FILE", conflicts_with = "Selection")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    budget: Budget,
     /// Folder of the baselines [default: baselines]
     #[arg(long, value_name = "FOLDER")]
     baselines: Option<PathBuf>,
@@ -46,6 +49,7 @@ impl Gate {
         if let Some(folder) = &self.baselines {
             config.baselines.clone_from(folder);
         }
+        let mut rounds = self.budget.rounds();
         let (report, planned, end) = match &self.report {
             Some(path) => {
                 let report = Report::load(path)?;
@@ -55,11 +59,14 @@ impl Gate {
             None => {
                 let session = self.selection.session(&config)?;
                 let planned: Vec<Cell> = session.plan.cells.iter().map(|p| p.cell.clone()).collect();
-                let ran = session.run()?;
+                let ran = session.run_in_rounds(|report, _| {
+                    let verdict = judge(report, &planned, &look_up(&config, report, &planned), &config, rounds.look());
+                    rounds.more(&verdict, &[report], |cell| vec![cell.clone()])
+                })?;
                 (ran.report, planned, ran.end)
             }
         };
-        let verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config);
+        let verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config, rounds.look());
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let written = self
             .markdown

@@ -153,6 +153,7 @@ impl Selection {
             },
             build: source.build,
             output: self.output.clone(),
+            other: None,
         })
     }
 }

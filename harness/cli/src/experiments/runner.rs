@@ -54,10 +54,11 @@ impl Runner {
         // Shares of sites have an error of their own, which one repetition gives.
         let reps = if sites { 1 } else { self.reps };
         let session = Session {
-            plan: Plan { cells: arms.values().cloned().collect(), reps, seed: self.seed },
+            plan: Plan { cells: arms.values().cloned().collect(), group: 1, first_rep: 0, reps, seed: self.seed },
             settings: Settings { sites: sites.then_some(SITES_PERIOD), ..self.settings.clone() },
             build: self.source.build.clone(),
             output: report_path(&self.folder, experiment.number),
+            other: None,
         };
         let ran = session.run()?;
         let completed = ran.report.trials.iter().all(|trial| trial.outcome.is_completed());

@@ -159,8 +159,12 @@ fn start(
     stacks: Option<&Stacks>,
     messages: &File,
 ) -> Result<u32, SuperviseError> {
-    let mut command = Command::new(&settings.program);
-    if let Some(directory) = &settings.directory {
+    let (program, directory) = match &planned.program {
+        Some(program) => (&program.path, &program.directory),
+        None => (&settings.program, &settings.directory),
+    };
+    let mut command = Command::new(program);
+    if let Some(directory) = directory {
         command.current_dir(directory);
     }
     // What would put another allocator, or other settings, in the place of the one under test.
@@ -185,7 +189,7 @@ fn start(
     }
     spawn::spawn(&mut command, &shared, &settings.confinement)
         .map(|child| child.id())
-        .map_err(|source| SuperviseError::Spawn { program: settings.program.clone(), source })
+        .map_err(|source| SuperviseError::Spawn { program: program.clone(), source })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

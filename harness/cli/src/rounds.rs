@@ -1,0 +1,162 @@
+//! More repetitions for what is still open: which, how many, and when to stop.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use heapgate_core::gate::{Look, MOST_LOOKS, Verdict};
+use heapgate_core::render::human::counted;
+use heapgate_core::report::{Cell, Report};
+
+use crate::run::More;
+
+/// The flag that limits them.
+#[derive(Debug, Clone, Args)]
+pub struct Budget {
+    /// Time for more repetitions of what the first ones left open, as in 90s or 5m; 0 for none
+    #[arg(long, value_name = "TIME", default_value = DEFAULT_BUDGET, value_parser = time)]
+    budget: Duration,
+}
+
+/// Enough to double the default matrix; what is decided at once needs none of it.
+const DEFAULT_BUDGET: &str = "2m";
+
+impl Budget {
+    /// Begins to count looks and time.
+    pub fn rounds(&self) -> Rounds {
+        // The error is divided by the looks that are planned, whether they are taken or not.
+        let looks = if self.budget.is_zero() { 1 } else { MOST_LOOKS };
+        Rounds { looks, taken: 0, budget: self.budget, since: None }
+    }
+}
+
+/// The looks at a run that grows.
+#[derive(Debug)]
+pub struct Rounds {
+    looks: u32,
+    taken: u32,
+    budget: Duration,
+    /// When the first repetitions had ended.
+    since: Option<Instant>,
+}
+
+impl Rounds {
+    /// The error that each look may make.
+    pub fn look(&self) -> Look {
+        Look::one_of(self.looks)
+    }
+
+    /// What to repeat after a look at `reports` that gave `verdict`: the cells with something open, as often as they ran so
+    /// far, or as often as the rest of the time allows; None where nothing is open, or there is no look or time left. Says
+    /// so on standard error. `cells` turns a cell of the verdict into those of the plan.
+    pub fn more(&mut self, verdict: &Verdict, reports: &[&Report], cells: impl Fn(&Cell) -> Vec<Cell>) -> Option<More> {
+        self.taken += 1;
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let open: Vec<&Cell> = verdict.lines.iter().filter(|l| l.undecided).map(|l| &l.cell).collect();
+        let metrics = open.len() as u64;
+        let open: BTreeSet<Cell> = open.into_iter().flat_map(cells).collect();
+        if open.is_empty() || self.taken >= self.looks {
+            return None;
+        }
+        let (reps, cost) = cost(&open, reports);
+        let left = self.budget.saturating_sub(since.elapsed());
+        let affordable = (left.as_secs_f64() / cost.as_secs_f64().max(f64::MIN_POSITIVE)) as u32;
+        if affordable == 0 {
+            eprintln!("{} still open, and the time for more is over (--budget)", counted(metrics, "metric"));
+            return None;
+        }
+        let reps = reps.min(affordable);
+        eprintln!(
+            "{} still open: {} more of {} (of the --budget, {} s are left)",
+            counted(metrics, "metric"),
+            counted(reps.into(), "repetition"),
+            counted(open.len() as u64, "cell"),
+            left.as_secs()
+        );
+        Some(More { cells: open, reps })
+    }
+}
+
+/// How often `cells` ran so far, and what running each once takes.
+fn cost(cells: &BTreeSet<Cell>, reports: &[&Report]) -> (u32, Duration) {
+    let (mut reps, mut seconds) = (1, 0.0);
+    for report in reports {
+        for cell in report.cells().iter().filter(|c| cells.contains(c.cell)) {
+            let count = cell.trials.len();
+            reps = reps.max(count as u32);
+            seconds += cell.trials.iter().map(|t| t.wall_s).sum::<f64>() / count.max(1) as f64;
+        }
+    }
+    (reps, Duration::from_secs_f64(seconds))
+}
+
+/// Reads `90s`, `5m`, `1h`, or a number of seconds.
+pub fn time(text: &str) -> Result<Duration, String> {
+    let (number, scale) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1.0),
+        Some(b'm') => (&text[..text.len() - 1], 60.0),
+        Some(b'h') => (&text[..text.len() - 1], 3600.0),
+        _ => (text, 1.0),
+    };
+    let seconds = number.parse::<f64>().ok().map(|number| number * scale);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "a time such as 90s, 5m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heapgate_core::config::Config;
+    use heapgate_core::gate::compare;
+    use heapgate_core::metric::MetricId;
+    use heapgate_core::report::testing;
+
+    fn budget(text: &str) -> Budget {
+        Budget { budget: time(text).unwrap() }
+    }
+
+    /// A run of two cells, of which the first has twice the resident memory: more than five repetitions can show.
+    fn open() -> (Report, Verdict) {
+        let (before, mut now) = (testing::report(2, 5), testing::report(2, 5));
+        for trial in now.trials.iter_mut().filter(|t| t.cell == testing::cell(0)) {
+            let value = trial.metrics[&MetricId::PeakRss];
+            testing::set(trial, MetricId::PeakRss, value * 2.0);
+        }
+        let verdict = compare(&before, &now, &Config::default(), Look::one_of(MOST_LOOKS));
+        (now, verdict)
+    }
+
+    #[test]
+    fn only_open_cells_are_repeated_as_often_as_they_ran() {
+        let (report, verdict) = open();
+        let more = budget("1h").rounds().more(&verdict, &[&report], |cell| vec![cell.clone()]).unwrap();
+        assert_eq!(more, More { cells: BTreeSet::from([testing::cell(0)]), reps: 5 });
+    }
+
+    #[test]
+    fn the_last_look_asks_for_no_more_and_neither_does_a_budget_of_nothing() {
+        let (report, verdict) = open();
+        let mut rounds = budget("1h").rounds();
+        let asked = (0..5).filter(|_| rounds.more(&verdict, &[&report], |cell| vec![cell.clone()]).is_some()).count();
+        assert_eq!(asked, MOST_LOOKS as usize - 1);
+        let mut none = budget("0").rounds();
+        assert_eq!(none.more(&verdict, &[&report], |cell| vec![cell.clone()]), None);
+        assert_eq!(none.look(), Look::ONLY);
+    }
+
+    #[test]
+    fn a_budget_that_is_too_small_for_one_repetition_is_said() {
+        let (report, verdict) = open();
+        assert_eq!(budget("0.001").rounds().more(&verdict, &[&report], |cell| vec![cell.clone()]), None);
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(time("90s"), time("1.5m"));
+        assert_eq!(time("1h"), Ok(Duration::from_secs(3600)));
+        for wrong in ["", "m", "-1s", "5 minutes", "1e30h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+}
