@@ -94,6 +94,34 @@ pub fn build(wanted: Wanted<'_>) -> Result<Built, Failure> {
     Ok(Built { executable, directory, workspace: metadata.workspace_root })
 }
 
+/// The manifest of the package that has the bench.
+///
+/// # Errors
+/// If there is no such bench.
+pub fn manifest(wanted: Wanted<'_>) -> Result<PathBuf, Failure> {
+    Ok(metadata(wanted.manifest)?.package_of(wanted)?.manifest_path.clone())
+}
+
+/// Builds heapgate itself in `folder`, into `target`, and says where the program is. What cargo says meanwhile is shown.
+///
+/// # Errors
+/// If `folder` is no tree of heapgate's, or can't be built.
+pub fn build_heapgate(folder: &Path, target: &Path) -> Result<PathBuf, Failure> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked", "--message-format=json-render-diagnostics", "--target-dir"]);
+    let output = run(command.arg(target).current_dir(folder).stderr(Stdio::inherit()))?;
+    let executable = messages(&output.stdout)
+        .filter(|message| message.target.as_ref().is_some_and(|t| t.name == env!("CARGO_PKG_NAME")))
+        .find_map(|message| message.executable);
+    match executable {
+        Some(executable) if output.status.success() => Ok(executable),
+        _ => Err(Failure::workload(format!(
+            "{}: no heapgate could be built there; for a crate of your own, name its --bench",
+            folder.display()
+        ))),
+    }
+}
+
 fn run(command: &mut Command) -> Result<std::process::Output, Failure> {
     command
         .stdin(Stdio::null())

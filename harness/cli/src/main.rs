@@ -1,6 +1,7 @@
 //! heapgate: memory telemetry and regression gates for Rust services that tokenize, decode and embed text.
 
 mod args;
+mod base;
 mod build;
 mod cargo;
 mod experiments;
@@ -10,6 +11,7 @@ mod own_bench;
 mod progress;
 mod rounds;
 mod run;
+mod sides;
 mod source;
 mod store;
 

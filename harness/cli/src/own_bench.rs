@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use heapgate_bench::{DESCRIBE, PROTOCOL};
+use heapgate_core::hash::fnv1a;
+use heapgate_core::report::Build;
 use heapgate_segment::layout::ABI_VERSION;
 use serde::Deserialize;
 
@@ -48,6 +50,31 @@ pub fn open(wanted: Wanted<'_>) -> Result<Source, Failure> {
         build,
         switches_allocators: description.switches_allocators,
         bench: Some(wanted.bench.to_owned()),
+        name: "the present tree".to_owned(),
+    })
+}
+
+/// Learns what `program` can run: a bench that is built already, or another heapgate.
+///
+/// # Errors
+/// If it is not one of heapgate's kind, or it is of another version.
+pub fn describe(program: &Path) -> Result<Source, Failure> {
+    let name = program.display().to_string();
+    let here = std::env::current_dir()?;
+    let program = here.join(program);
+    let said = ask(&program, &here).unwrap_or_default();
+    let (versions, description) = understand(&name, &said).map_err(Failure::usage)?;
+    // Of a program alone nothing is known but what it is: its own hash stands for the commit.
+    let hash = fnv1a(std::fs::read(&program)?);
+    let build = Build { heapgate: versions.heapgate_bench, commit: format!("file {hash:016x}"), ..Build::default() };
+    Ok(Source {
+        variants: description.variants,
+        program,
+        directory: None,
+        build,
+        switches_allocators: description.switches_allocators,
+        bench: None,
+        name,
     })
 }
 

@@ -26,6 +26,14 @@ pub struct Source {
     pub switches_allocators: bool,
     /// The user's bench that it is, if it is one.
     pub bench: Option<String>,
+    /// What it is called where two are compared.
+    pub name: String,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// One variant, as its program describes it.
@@ -61,6 +69,7 @@ impl Source {
             build: build::this(),
             switches_allocators: true,
             bench: None,
+            name: "the present build".to_owned(),
         })
     }
 

@@ -90,8 +90,14 @@ impl Suite {
     }
 
     fn describe(&self) -> u8 {
-        show(&format!("{}\n", describe::describe(self)));
+        show(&format!("{}\n", self.description()));
         OK
+    }
+
+    /// What it can run, on one line: what the tool asks a bench for.
+    #[must_use]
+    pub fn description(&self) -> String {
+        describe::describe(self).to_string()
     }
 
     fn trial(&self, arguments: &[String]) -> u8 {

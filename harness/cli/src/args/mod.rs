@@ -1,13 +1,15 @@
 //! The command line: one file a verb. A verb's struct holds the flags as parsed; its `execute` resolves and carries
 //! them out.
 
+mod ab;
 mod baseline;
+mod describe;
 mod diff;
 mod experiment;
 mod gate;
 mod list;
 mod run;
-mod selection;
+pub mod selection;
 mod trial;
 
 use std::io::{IsTerminal, Write, stdout};
@@ -47,6 +49,7 @@ Examples:
   heapgate run tokenize/hf-wordpiece -a jemalloc   one variant, one allocator
   heapgate run -a jemalloc -a jemalloc:dirty_decay_ms=0 tokenize/hf-wordpiece
   heapgate gate --bench index                      a bench of your own: `heapgate_bench::main!`
+  heapgate ab --base main --bench index            the present tree against another revision, interleaved
   heapgate diff before.json after.json             two reports
   heapgate baseline record                         this machine's figures become the baseline";
 
@@ -80,6 +83,7 @@ enum When {
 enum Verb {
     Run(run::Run),
     Gate(gate::Gate),
+    Ab(ab::Ab),
     Diff(diff::Diff),
     /// Record baselines, or list them
     #[command(subcommand)]
@@ -89,6 +93,9 @@ enum Verb {
     /// Run one trial in this process (what children of `run` and `gate` do)
     #[command(hide = true, alias = heapgate_bench::TRIAL)]
     Trial(trial::Trial),
+    /// Say what can be run, to a heapgate that compares this one with itself
+    #[command(hide = true, alias = heapgate_bench::DESCRIBE)]
+    Describe,
     /// End at once with success (to see whether an allocator's settings let a process start)
     #[command(hide = true, alias = heapgate_bench::PROBE)]
     Probe,
@@ -100,7 +107,9 @@ impl Cli {
         match self.verb {
             Verb::Run(verb) => verb.execute(&self.global),
             Verb::Gate(verb) => verb.execute(&self.global),
+            Verb::Ab(verb) => verb.execute(&self.global),
             Verb::Diff(verb) => verb.execute(&self.global),
+            Verb::Describe => describe::execute(),
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),

@@ -99,13 +99,35 @@ pub struct Selection {
 
 impl Selection {
     /// Where the workloads come from.
-    fn source(&self) -> Result<Source, Failure> {
-        match &self.bench {
-            Some(bench) => {
-                let (package, manifest) = (self.package.as_deref(), self.manifest_path.as_deref());
-                own_bench::open(Wanted { bench, package, manifest })
-            }
-            None => Source::built_in(),
+    ///
+    /// # Errors
+    /// If a bench can't be built.
+    pub fn source(&self) -> Result<Source, Failure> {
+        self.wanted().map_or_else(Source::built_in, own_bench::open)
+    }
+
+    /// The user's bench, if one is meant.
+    pub fn wanted(&self) -> Option<Wanted<'_>> {
+        let (package, manifest) = (self.package.as_deref(), self.manifest_path.as_deref());
+        self.bench.as_deref().map(|bench| Wanted { bench, package, manifest })
+    }
+
+    /// The folder of the sources that are run.
+    pub fn folder(&self) -> PathBuf {
+        let manifest = self.manifest_path.as_deref().and_then(Path::parent);
+        manifest.filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+    }
+
+    /// Refuses allocators of the selection's own, where they are what is compared.
+    ///
+    /// # Errors
+    /// If there are any.
+    pub fn refuse_allocators(&self) -> Result<(), Failure> {
+        match self.allocators.first() {
+            Some(allocator) => Err(Failure::usage(format!(
+                "--allocator {allocator}: --a and --b say which allocators are compared; leave it out"
+            ))),
+            None => Ok(()),
         }
     }
 
@@ -114,8 +136,23 @@ impl Selection {
     /// # Errors
     /// For a name or value that there isn't.
     pub fn session(&self, config: &Config) -> Result<Session, Failure> {
-        let allocators =
-            self.allocators.iter().map(|a| a.parse()).collect::<Result<Vec<Under>, _>>().map_err(Failure::usage)?;
+        self.session_under(config, self.source()?, None)
+    }
+
+    /// [`Self::session`] of what `source` has, under `allocators` where they are given.
+    ///
+    /// # Errors
+    /// For a name or value that there isn't.
+    pub fn session_under(
+        &self,
+        config: &Config,
+        source: Source,
+        allocators: Option<&[Under]>,
+    ) -> Result<Session, Failure> {
+        let allocators = match allocators {
+            Some(allocators) => allocators.to_vec(),
+            None => self.allocators.iter().map(|a| a.parse()).collect::<Result<_, _>>().map_err(Failure::usage)?,
+        };
         let confinement = Confinement {
             address_space_bytes: self.memory_limit,
             nice: self.nice,
@@ -123,7 +160,6 @@ impl Selection {
             cgroup: self.cgroup.clone(),
         };
         confinement.check().map_err(Failure::usage)?;
-        let source = self.source()?;
         check_names(config, &source)?;
         matrix::check_settings(&source.program, &allocators)?;
         let params = self.all_params(&source)?;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 pub use file::{ConfigError, ConfigFault, DEFAULT_FILE};
 pub use value::{BadValue, parse_hard, parse_soft};
 
-use crate::metric::{Limits, MetricId};
+use crate::metric::{INTERLEAVED_SHAPE, Limits, MetricId};
 use crate::report::Cell;
 
 /// What becomes of noisy metrics where the baseline is of another machine class.
@@ -110,6 +110,15 @@ impl Config {
     /// At the first mistake, with its line.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         file::parse(text, path)
+    }
+
+    /// These settings for sides that run interleaved on one machine: what differs from day to day is the same on both, so
+    /// that distributions are held to [`INTERLEAVED_SHAPE`], unless the file says otherwise.
+    #[must_use]
+    pub fn interleaved(mut self) -> Self {
+        let shape = self.limits.entry(MetricId::StallDistribution).or_default();
+        shape.soft.get_or_insert(Setting::At(INTERLEAVED_SHAPE));
+        self
     }
 
     /// The limits of `metric` in `cell`: the catalogue's, then what the file says for all workloads, for the workload,

@@ -1,0 +1,110 @@
+//! `heapgate ab`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use heapgate_core::exit;
+use heapgate_core::gate::{Verdict, compare};
+use heapgate_core::render;
+use heapgate_core::report::Report;
+
+use super::{Global, print, selection::Selection};
+use crate::base;
+use crate::fail::Failure;
+use crate::rounds::Budget;
+use crate::run::{Ran, Session};
+use crate::sides::{self, Side};
+
+/// Compare two settings, two builds or two revisions, running both now, interleaved on this machine
+///
+/// What noisy machines need: whatever disturbs one side disturbs the other as well, so differences of a few percent in
+/// resident memory, stalls and speed can be told. A plays the baseline, B is judged; exit codes are the gate's.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+pub struct Ab {
+    #[command(flatten)]
+    selection: Selection,
+    /// The side that plays the baseline: an allocator with settings, or a program (a heapgate, or a bench of
+    /// `heapgate_bench::main!`)
+    #[arg(long, value_name = "SPEC|FILE", requires = "b", required_unless_present = "base")]
+    a: Option<String>,
+    /// The side that is judged, of the same kind
+    #[arg(long, value_name = "SPEC|FILE", requires = "a")]
+    b: Option<String>,
+    /// Build this git revision in a worktree, and judge the present tree against it
+    #[arg(long, value_name = "REV", conflicts_with_all = ["a", "b"])]
+    base: Option<String>,
+    #[command(flatten)]
+    budget: Budget,
+    /// Show every comparison, also what passed
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print the verdict as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Also write the verdict as Markdown, for a comment on a pull request
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  heapgate ab tokenize/hf-wordpiece --a jemalloc --b jemalloc:dirty_decay_ms=0
+  heapgate ab --base main --bench index       the present tree against main, in a pull request
+  heapgate ab --a target/old/heapgate --b target/release/heapgate";
+
+impl Ab {
+    pub fn execute(self, global: &Global) -> Result<u8, Failure> {
+        let config = global.config()?.interleaved();
+        let (session, names) = self.session(&config)?;
+        let mut rounds = self.budget.rounds();
+        let judge = |a: &Report, b: &Report, look| {
+            let mut verdict = compare(&names.on_one_name(a), &names.on_one_name(b), &config, look);
+            verdict.notes.insert(0, format!("A: {}; B: {}; both run now, interleaved", names.a, names.b));
+            verdict
+        };
+        let ran = session.run_in_rounds(|a, b| {
+            let b = b?;
+            rounds.more(&judge(a, b, rounds.look()), &[a, b], |cell| names.cells(cell))
+        })?;
+        let Ran { report: a, other: Some(b), end } = ran else {
+            return Err(Failure::internal(anyhow::anyhow!("the run recorded one side only")));
+        };
+        let verdict = judge(&a, &b, rounds.look());
+        let b = names.on_one_name(&b);
+        let markdown = |path: &PathBuf| {
+            heapgate_core::files::atomic_write(path, render::markdown::render(&b, &verdict).as_bytes())
+        };
+        let written = self.markdown.as_ref().map_or(Ok(()), markdown);
+        self.print(&b, &verdict, global)?;
+        // A workload that failed on either side leaves nothing to compare.
+        let failed = [&a, &b].into_iter().find(|report| report.trials.iter().any(|t| !t.outcome.is_completed()));
+        let code = end.code(exit::exit_code(&verdict, failed.unwrap_or(&b)))?;
+        written?;
+        Ok(code)
+    }
+
+    fn session(&self, config: &heapgate_core::config::Config) -> Result<(Session, sides::Names), Failure> {
+        if let Some(rev) = &self.base {
+            let base = base::build(rev, &self.selection)?;
+            let present = self.selection.source()?;
+            return sides::programs(&self.selection, config, base, present);
+        }
+        let (Some(a), Some(b)) = (&self.a, &self.b) else {
+            return Err(Failure::usage("ab needs --a and --b, or --base"));
+        };
+        match (Side::of(a)?, Side::of(b)?) {
+            (Side::Allocator(a), Side::Allocator(b)) => sides::settings(&self.selection, config, a, b),
+            (Side::Program(a), Side::Program(b)) => sides::programs(&self.selection, config, *a, *b),
+            _ => Err(Failure::usage(format!("--a {a} --b {b}: one is an allocator and the other a program"))),
+        }
+    }
+
+    fn print(&self, report: &Report, verdict: &Verdict, global: &Global) -> Result<(), Failure> {
+        if self.json {
+            print(&render::json::render(verdict)?)
+        } else {
+            print(&render::terminal::render(report, verdict, global.options(self.verbose)))
+        }
+    }
+}
