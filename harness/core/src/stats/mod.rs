@@ -3,5 +3,7 @@
 
 pub mod histogram;
 pub mod random;
+pub mod ranks;
 pub mod sample;
+pub mod serial;
 pub mod two_samples;
