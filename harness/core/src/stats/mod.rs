@@ -6,4 +6,5 @@ pub mod random;
 pub mod ranks;
 pub mod sample;
 pub mod serial;
+pub mod signed_rank;
 pub mod two_samples;
