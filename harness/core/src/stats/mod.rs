@@ -1,6 +1,7 @@
 //! Pure functions over numbers: quantiles of samples and of sparse latency histograms, the factor between two samples,
 //! seeded randomness. Nothing here measures or does I/O.
 
+pub mod binomial;
 pub mod histogram;
 pub mod random;
 pub mod ranks;
