@@ -2,6 +2,7 @@
 //! seeded randomness. Nothing here measures or does I/O.
 
 pub mod binomial;
+pub mod change_points;
 pub mod histogram;
 pub mod random;
 pub mod ranks;
