@@ -10,4 +10,5 @@ pub mod ranks;
 pub mod sample;
 pub mod serial;
 pub mod signed_rank;
+pub mod simulate;
 pub mod two_samples;

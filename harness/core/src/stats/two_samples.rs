@@ -89,7 +89,7 @@ fn interval_rank(n: usize, m: usize, confidence: f64) -> Option<(Option<usize>, 
 
 /// In how many of the orders of `n` and `m` values each value of the Mann–Whitney statistic comes up (Mann and Whitney
 /// 1947: the recurrence over which sample the largest value is from).
-fn mann_whitney_counts(n: usize, m: usize) -> Vec<f64> {
+pub(super) fn mann_whitney_counts(n: usize, m: usize) -> Vec<f64> {
     // counts[j][u] for samples of i and j values, i growing.
     let mut counts: Vec<Vec<f64>> = (0..=m).map(|_| vec![1.0]).collect();
     for i in 1..=n {
