@@ -210,7 +210,10 @@ fn fail_if(worse: bool) -> Outcome {
 
 /// Tails of the Mann–Whitney distribution, computed once for each pair of sizes.
 #[derive(Default)]
-struct Tails(Mutex<HashMap<(usize, usize), Arc<Vec<f64>>>>);
+struct Tails(Mutex<HashMap<(usize, usize), Tail>>);
+
+/// The probability of each value of the statistic, or a larger one.
+type Tail = Arc<[f64]>;
 
 impl Tails {
     /// The probability of samples with `b` as far above `a`, if they were from one distribution. Ties count against it.
@@ -219,8 +222,7 @@ impl Tails {
         self.of(a.len(), b.len())[beaten]
     }
 
-    /// The probability of each value of the statistic, or a larger one.
-    fn of(&self, n: usize, m: usize) -> Arc<Vec<f64>> {
+    fn of(&self, n: usize, m: usize) -> Tail {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let tails = known.entry((n, m)).or_insert_with(|| {
             let counts = mann_whitney_counts(n, m);
@@ -234,7 +236,7 @@ impl Tails {
                 })
                 .collect();
             tails.reverse();
-            Arc::new(tails)
+            tails.into()
         });
         Arc::clone(tails)
     }
