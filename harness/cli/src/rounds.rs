@@ -46,13 +46,19 @@ impl Rounds {
         Look::one_of(self.looks)
     }
 
-    /// What to repeat after a look at `reports` that gave `verdict`: the cells with something open, as often as they ran so
+    /// What to repeat after a look at `reports` that gave `verdicts`: the cells with something open, as often as they ran so
     /// far, or as often as the rest of the time allows; None where nothing is open, or there is no look or time left. Says
     /// so on standard error. `cells` turns a cell of the verdict into those of the plan.
-    pub fn more(&mut self, verdict: &Verdict, reports: &[&Report], cells: impl Fn(&Cell) -> Vec<Cell>) -> Option<More> {
+    pub fn more(
+        &mut self,
+        verdicts: &[&Verdict],
+        reports: &[&Report],
+        cells: impl Fn(&Cell) -> Vec<Cell>,
+    ) -> Option<More> {
         self.taken += 1;
         let since = *self.since.get_or_insert_with(Instant::now);
-        let open: Vec<&Cell> = verdict.lines.iter().filter(|l| l.undecided).map(|l| &l.cell).collect();
+        let lines = verdicts.iter().flat_map(|verdict| &verdict.lines);
+        let open: Vec<&Cell> = lines.filter(|l| l.undecided).map(|l| &l.cell).collect();
         let metrics = open.len() as u64;
         let open: BTreeSet<Cell> = open.into_iter().flat_map(cells).collect();
         if open.is_empty() || self.taken >= self.looks {
@@ -130,7 +136,7 @@ mod tests {
     #[test]
     fn only_open_cells_are_repeated_as_often_as_they_ran() {
         let (report, verdict) = open();
-        let more = budget("1h").rounds().more(&verdict, &[&report], |cell| vec![cell.clone()]).unwrap();
+        let more = budget("1h").rounds().more(&[&verdict], &[&report], |cell| vec![cell.clone()]).unwrap();
         assert_eq!(more, More { cells: BTreeSet::from([testing::cell(0)]), reps: 5 });
     }
 
@@ -138,17 +144,18 @@ mod tests {
     fn the_last_look_asks_for_no_more_and_neither_does_a_budget_of_nothing() {
         let (report, verdict) = open();
         let mut rounds = budget("1h").rounds();
-        let asked = (0..5).filter(|_| rounds.more(&verdict, &[&report], |cell| vec![cell.clone()]).is_some()).count();
+        let asked =
+            (0..5).filter(|_| rounds.more(&[&verdict], &[&report], |cell| vec![cell.clone()]).is_some()).count();
         assert_eq!(asked, MOST_LOOKS as usize - 1);
         let mut none = budget("0").rounds();
-        assert_eq!(none.more(&verdict, &[&report], |cell| vec![cell.clone()]), None);
+        assert_eq!(none.more(&[&verdict], &[&report], |cell| vec![cell.clone()]), None);
         assert_eq!(none.look(), Look::ONLY);
     }
 
     #[test]
     fn a_budget_that_is_too_small_for_one_repetition_is_said() {
         let (report, verdict) = open();
-        assert_eq!(budget("0.001").rounds().more(&verdict, &[&report], |cell| vec![cell.clone()]), None);
+        assert_eq!(budget("0.001").rounds().more(&[&verdict], &[&report], |cell| vec![cell.clone()]), None);
     }
 
     #[test]

@@ -23,23 +23,23 @@ pub struct Session {
     /// What the program that runs trials was built from.
     pub build: Build,
     pub output: PathBuf,
-    /// The other side, where two are compared: what it was built from, and where its report is written.
-    pub other: Option<(Build, PathBuf)>,
+    /// The other sides, where some are compared: what each was built from, and where its report is written.
+    pub others: Vec<(Build, PathBuf)>,
 }
 
 /// What a run gave.
 #[derive(Debug)]
 pub struct Ran {
     pub report: Report,
-    /// Of the other side, where two were compared.
-    pub other: Option<Report>,
+    /// Of the other sides, where some were compared.
+    pub others: Vec<Report>,
     pub end: End,
 }
 
 /// More repetitions of some cells.
 #[derive(Debug, PartialEq, Eq)]
 pub struct More {
-    /// Of both sides, where two are compared.
+    /// Of all sides, where some are compared.
     pub cells: BTreeSet<Cell>,
     pub reps: u32,
 }
@@ -76,14 +76,14 @@ impl Session {
     /// If not even one trial was run: the report couldn't be written, or no process started. What a workload does is
     /// not an error, and what goes wrong later is the run's [`End`].
     pub fn run(self) -> Result<Ran, Failure> {
-        self.run_in_rounds(|_, _| None)
+        self.run_in_rounds(|_| None)
     }
 
-    /// Runs all trials, then as many rounds more as `more` asks for when it sees the reports so far.
+    /// Runs all trials, then as many rounds more as `more` asks for when it sees the reports so far, one of each side.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn run_in_rounds(self, mut more: impl FnMut(&Report, Option<&Report>) -> Option<More>) -> Result<Ran, Failure> {
+    pub fn run_in_rounds(self, mut more: impl FnMut(&[&Report]) -> Option<More>) -> Result<Ran, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The second one ends us at once.
@@ -91,7 +91,7 @@ impl Session {
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
         let mut recordings = vec![Recording::new(self.build, self.output, self.plan.seed)?];
-        if let Some((build, output)) = self.other {
+        for (build, output) in self.others {
             recordings.push(Recording::new(build, output, self.plan.seed)?);
         }
         let mut round = self.plan.clone();
@@ -100,7 +100,8 @@ impl Session {
                 Ok(Finish::Complete) => {}
                 ended => break ended,
             }
-            match more(&recordings[0].report, recordings.get(1).map(|r| &r.report)) {
+            let so_far: Vec<&Report> = recordings.iter().map(|r| &r.report).collect();
+            match more(&so_far) {
                 Some(more) => round = next(&self.plan, &round, &more),
                 None => break Ok(Finish::Complete),
             }
@@ -134,7 +135,7 @@ impl Session {
         };
         let mut reports = recordings.into_iter().map(|recording| recording.report);
         let report = reports.next().expect("one side is always recorded");
-        Ok(Ran { report, other: reports.next(), end })
+        Ok(Ran { report, others: reports.collect(), end })
     }
 }
 

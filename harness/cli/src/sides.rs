@@ -121,7 +121,7 @@ fn two_sided(mut session: Session, b_build: heapgate_core::report::Build) -> Ses
     session.plan.group = 2;
     let b = session.output;
     session.output = beside(&b);
-    session.other = Some((b_build, b));
+    session.others = vec![(b_build, b)];
     session
 }
 

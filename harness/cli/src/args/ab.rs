@@ -63,15 +63,13 @@ impl Ab {
             verdict.notes.insert(0, format!("A: {}; B: {}; both run now, interleaved", names.a, names.b));
             verdict
         };
-        let ran = session.run_in_rounds(|a, b| {
-            let b = b?;
-            rounds.more(&judge(a, b, rounds.look()), &[a, b], |cell| names.cells(cell))
+        let Ran { report: a, others, end } = session.run_in_rounds(|sides| {
+            let verdict = judge(sides[0], sides[1], rounds.look());
+            rounds.more(&[&verdict], sides, |cell| names.cells(cell))
         })?;
-        let Ran { report: a, other: Some(b), end } = ran else {
-            return Err(Failure::internal(anyhow::anyhow!("the run recorded one side only")));
-        };
-        let verdict = judge(&a, &b, rounds.look());
-        let b = names.on_one_name(&b);
+        let b = &others[0];
+        let verdict = judge(&a, b, rounds.look());
+        let b = names.on_one_name(b);
         let markdown = |path: &PathBuf| {
             heapgate_core::files::atomic_write(path, render::markdown::render(&b, &verdict).as_bytes())
         };

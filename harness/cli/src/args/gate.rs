@@ -59,9 +59,10 @@ impl Gate {
             None => {
                 let session = self.selection.session(&config)?;
                 let planned: Vec<Cell> = session.plan.cells.iter().map(|p| p.cell.clone()).collect();
-                let ran = session.run_in_rounds(|report, _| {
+                let ran = session.run_in_rounds(|reports| {
+                    let report = reports[0];
                     let verdict = judge(report, &planned, &look_up(&config, report, &planned), &config, rounds.look());
-                    rounds.more(&verdict, &[report], |cell| vec![cell.clone()])
+                    rounds.more(&[&verdict], reports, |cell| vec![cell.clone()])
                 })?;
                 (ran.report, planned, ran.end)
             }

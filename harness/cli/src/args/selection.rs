@@ -189,7 +189,7 @@ impl Selection {
             },
             build: source.build,
             output: self.output.clone(),
-            other: None,
+            others: Vec::new(),
         })
     }
 }

@@ -58,7 +58,7 @@ impl Runner {
             settings: Settings { sites: sites.then_some(SITES_PERIOD), ..self.settings.clone() },
             build: self.source.build.clone(),
             output: report_path(&self.folder, experiment.number),
-            other: None,
+            others: Vec::new(),
         };
         let ran = session.run()?;
         let completed = ran.report.trials.iter().all(|trial| trial.outcome.is_completed());

@@ -139,6 +139,7 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
         on_mismatch: file.on_mismatch,
         reps: at_least_one("reps", file.reps)?,
         timeout_s: at_least_one("timeout", file.timeout)?,
+        interleaved: false,
         baselines: folder.join(file.baselines.unwrap_or_else(|| PathBuf::from("baselines"))),
         source: Some(path.to_owned()),
         limits: overrides(file.limits)?,

@@ -37,6 +37,8 @@ pub struct Config {
     pub reps: Option<u32>,
     /// Longest time of one trial, s; absent where the command line or the default decides.
     pub timeout_s: Option<u64>,
+    /// Whether the two sides ran in pairs, one right after the other: never set in a file.
+    pub interleaved: bool,
     /// Folder of the baselines. A relative one in the file is taken from the file's own folder.
     pub baselines: PathBuf,
     /// The file these settings are from; absent where they are the defaults.
@@ -79,6 +81,7 @@ impl Default for Config {
             on_mismatch: OnMismatch::default(),
             reps: None,
             timeout_s: None,
+            interleaved: false,
             baselines: PathBuf::from("baselines"),
             source: None,
             limits: Overrides::new(),
@@ -118,6 +121,7 @@ impl Config {
     pub fn interleaved(mut self) -> Self {
         let shape = self.limits.entry(MetricId::StallDistribution).or_default();
         shape.soft.get_or_insert(Setting::At(INTERLEAVED_SHAPE));
+        self.interleaved = true;
         self
     }
 

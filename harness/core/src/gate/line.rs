@@ -164,7 +164,7 @@ impl CellContext<'_> {
         if base_cell.unit != self.now.unit() {
             return decided(inconclusive("the unit of work isn't the baseline's"));
         }
-        let evidence = Evidence { metric, baseline, now };
+        let evidence = Evidence { metric, baseline, now, paired: self.config.interleaved };
         if metric.metric().kind == Kind::Exact {
             // The machine has no part in these, so its class doesn't matter, also where they turn out to vary.
             return match disagreement(metric, baseline, now) {

@@ -10,7 +10,9 @@ use crate::metric::{Better, MetricId};
 use crate::render::human;
 use crate::report::RepStalls;
 use crate::stats::rank_test::{least_p, p_greater};
+use crate::stats::serial::{Dependence, dependence};
 use crate::stats::shape::{self, Histogram, Place};
+use crate::stats::signed_rank::p_above;
 use crate::stats::two_samples::factor;
 
 /// How sure the intervals are that are shown.
@@ -32,6 +34,8 @@ pub(super) struct Evidence<'a> {
     pub baseline: &'a [f64],
     /// This run's values, one for each repetition.
     pub now: &'a [f64],
+    /// Whether repetitions of the same number ran one right after the other.
+    pub paired: bool,
 }
 
 /// Stall histograms and the rate of their clock.
@@ -75,6 +79,8 @@ pub(super) struct Tested {
     pub least_p: f64,
     /// Where a whole histogram moved most.
     pub place: Option<Place>,
+    /// How the values depend on the order in which they ran, if they do and it was not made up for.
+    pub dependence: Option<Dependence>,
 }
 
 /// Tests the repetitions' values against the limit `soft`.
@@ -87,6 +93,12 @@ pub(super) fn test(evidence: &Evidence<'_>, soft: f64) -> Tested {
     let now: Vec<f64> = evidence.now.iter().map(|v| sign * v).collect();
     let moved = |by: f64| evidence.baseline.iter().map(|v| sign * v + by * v.abs()).collect::<Vec<f64>>();
     let allowed = soft * (1.0 + ROUNDING);
+    let dependence = [evidence.now, evidence.baseline].into_iter().find_map(dependence);
+    if dependence.is_some()
+        && let Some(tested) = test_pairs(evidence, allowed)
+    {
+        return tested;
+    }
     let limit = moved(allowed);
     Tested {
         beyond_p: p_greater(&limit, &now),
@@ -94,7 +106,32 @@ pub(super) fn test(evidence: &Evidence<'_>, soft: f64) -> Tested {
         better_p: p_greater(&now, &moved(-allowed)),
         least_p: least_p(evidence.baseline.len(), evidence.now.len()),
         place: None,
+        dependence,
     }
+}
+
+/// Tests pair by pair what ran one right after the other, so that what drifts over the run, on both sides alike, has no
+/// part in it; `None` where there are no pairs.
+fn test_pairs(evidence: &Evidence<'_>, allowed: f64) -> Option<Tested> {
+    let Evidence { metric, baseline, now, paired } = *evidence;
+    if !paired || baseline.len() != now.len() || baseline.iter().chain(now).any(|&v| v < 0.0) {
+        return None;
+    }
+    let pairs = |a: &[f64], b: &[f64]| a.iter().copied().zip(b.iter().copied()).collect::<Vec<_>>();
+    let (forth, back) = (pairs(baseline, now), pairs(now, baseline));
+    // Beyond is above the limit where less is better, and below it where more is.
+    let (worse, better, limit) = match metric.metric().better {
+        Better::Lower => (&forth, &back, 1.0 + allowed),
+        Better::Higher => (&back, &forth, 1.0 / (1.0 - allowed).max(f64::MIN_POSITIVE)),
+    };
+    Some(Tested {
+        beyond_p: p_above(worse, limit)?,
+        inside_p: p_above(better, 1.0 / limit)?,
+        better_p: p_above(better, limit)?,
+        least_p: 0.5f64.powi(now.len() as i32),
+        place: None,
+        dependence: None,
+    })
 }
 
 /// Tests whole histograms of `calls` against the limit `soft`; `None` where one side has no such calls.
@@ -103,7 +140,8 @@ pub(super) fn test_shapes(baseline: Latencies<'_>, now: Latencies<'_>, calls: Ca
     // There is no probability of being inside at every place of a distribution: its estimate decides.
     let inside = if beyond(slower.worst.factor() - 1.0, soft) { 1.0 } else { 0.0 };
     let least_p = least_p(baseline.reps.len(), now.reps.len());
-    Some(Tested { beyond_p: slower.p_value, inside_p: inside, better_p: 1.0, least_p, place: Some(slower.worst) })
+    let place = Some(slower.worst);
+    Some(Tested { beyond_p: slower.p_value, inside_p: inside, better_p: 1.0, least_p, place, dependence: None })
 }
 
 /// Sets whole histograms of `calls` against each other.
@@ -121,6 +159,15 @@ pub(super) fn slower(baseline: Latencies<'_>, now: Latencies<'_>, calls: Calls, 
 pub(super) fn decide(tested: &Tested, corrected: f64, family: usize, soft: f64, look: Look) -> Finding {
     let limit = human::percent(soft);
     if corrected <= look.alpha {
+        if let Some(dependence) = tested.dependence {
+            // Such values are fewer than they seem, and the probability larger.
+            let reason = format!(
+                "it seems worse by more than the {limit} allowed, but {}, so that can't be relied on; run it on a \
+                 quieter machine, or interleaved with `heapgate ab`",
+                dependence.kind
+            );
+            return Finding::new(Decision::Inconclusive, reason);
+        }
         return Finding::new(Decision::Fail, format!("worse by more than the {limit} allowed{}", at(tested)));
     }
     if tested.better_p <= look.miss {
@@ -179,7 +226,7 @@ mod tests {
     const BASELINE: [f64; 10] = [100.0, 100.4, 99.8, 100.1, 99.6, 100.2, 99.9, 100.3, 99.7, 100.5];
 
     fn decision(now: &[f64], soft: f64, family: usize) -> Finding {
-        let tested = test(&Evidence { metric: MetricId::PeakRss, baseline: &BASELINE, now }, soft);
+        let tested = test(&Evidence { metric: MetricId::PeakRss, baseline: &BASELINE, now, paired: false }, soft);
         decide(&tested, (tested.beyond_p * family as f64).min(1.0), family, soft, Look::ONLY)
     }
 
@@ -218,10 +265,36 @@ mod tests {
         assert_eq!(decision(&ten, 0.15, 60).decision, Decision::Fail);
     }
 
+    /// Both sides grow by half over the run, as on a machine that heats up.
+    fn drifting(factor: f64) -> [Vec<f64>; 2] {
+        let grown = |i: i32| 100.0 * (1.0 + 0.025 * f64::from(i)) + f64::from(i % 3);
+        [(0..20).map(grown).collect(), (0..20).map(|i| grown(i) * factor * (1.0 + 0.001 * f64::from(i % 4))).collect()]
+    }
+
+    #[test]
+    fn what_drifts_is_decided_on_pairs_where_there_are_some() {
+        let decision = |factor: f64, paired: bool| {
+            let [baseline, now] = drifting(factor);
+            let tested = test(&Evidence { metric: MetricId::PeakRss, baseline: &baseline, now: &now, paired }, 0.05);
+            decide(&tested, tested.beyond_p, 1, 0.05, Look::ONLY).decision
+        };
+        assert_eq!(decision(1.1, true), Decision::Fail);
+        assert_eq!(decision(1.0, true), Decision::Pass);
+    }
+
+    #[test]
+    fn what_drifts_does_not_fail_without_pairs() {
+        let now: Vec<f64> = (0..10).map(|i| 120.0 + 3.0 * f64::from(i)).collect();
+        let finding = decision(&now, 0.15, 1);
+        assert_eq!(finding.decision, Decision::Inconclusive);
+        assert!(finding.reason.contains("heapgate ab") && !finding.undecided, "{}", finding.reason);
+    }
+
     #[test]
     fn less_is_worse_where_more_is_better() {
-        let test =
-            |now: &[f64]| test(&Evidence { metric: MetricId::Throughput, baseline: &BASELINE, now }, 0.1).beyond_p;
+        let test = |now: &[f64]| {
+            test(&Evidence { metric: MetricId::Throughput, baseline: &BASELINE, now, paired: false }, 0.1).beyond_p
+        };
         assert!(test(&[80.0, 81.0, 79.0, 82.0, 78.0]) < 1e-3);
         assert!(test(&[120.0, 121.0, 119.0, 118.0, 122.0]) > 0.99);
     }
