@@ -51,8 +51,9 @@ impl Trial {
                 take(steps.prefill, region, &mut unmeasured(), || workload.prefill())
             });
         }
-        workload.measure_begins();
+        // Before the workload starts its clocks: planting takes milliseconds.
         let mut planter = Planter::measured(self.injection, phases.session, phases.base)?;
+        workload.measure_begins();
         let work = phases.run_with_figures(
             PhaseKind::Measure,
             steps.measure,
