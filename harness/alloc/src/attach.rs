@@ -10,7 +10,7 @@ use std::sync::atomic::{
 };
 
 use heapgate_segment::clock::ClockKind;
-use heapgate_segment::layout::{self, LayoutError, Level, Sums};
+use heapgate_segment::layout::{self, LayoutError, Level, SAMPLES_STACKS, Sums};
 use heapgate_segment::map::Mapping;
 use heapgate_segment::stacks::{STACKS_VARIABLE, StackTable, TableError};
 use heapgate_segment::writer::{Attachment, Phase, Writer};
@@ -310,6 +310,18 @@ impl Session {
     pub fn close_phase(&self, phase: &Phase, units: u64, checksum: u64) {
         stacks::phase_closes(self.writer);
         phase.close(units, checksum, thread::current().inspect(|slot| thread::flush(slot)));
+    }
+
+    /// Whether calls are counted.
+    #[must_use]
+    pub fn is_counting(&self) -> bool {
+        level() & !SAMPLES_STACKS != Level::Off as u64
+    }
+
+    /// Bytes that all threads of this process have asked for so far; by `realloc`, the whole new size. Allocates nothing.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> u64 {
+        self.writer.allocated_bytes()
     }
 
     /// If a supervisor wants it: waits until it lets this process go on. A forked child, which nobody supervises, does

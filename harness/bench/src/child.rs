@@ -29,7 +29,7 @@ impl TrialError {
 }
 
 /// Runs the trial that `arguments` ask for, in this process: `WORKLOAD/VARIANT [--param NAME=VALUE]... [--steps N]
-/// [--inject WHAT=HOW-MUCH]`. Returns a line that says what was done.
+/// [--inject WHAT=HOW]...`. Returns a line that says what was done.
 ///
 /// # Errors
 /// If there is no such variant or parameter, or the workload can't be set up.
@@ -57,7 +57,10 @@ fn parse(variants: &[Variant], arguments: &[String]) -> Result<Trial, TrialError
         match flag.as_str() {
             "--param" => given.extend([parse_param(value).map_err(usage)?]),
             "--steps" => steps = Some(value.parse().map_err(|_| usage(format!("--steps {value}: not a number")))?),
-            "--inject" => injection = value.parse().map_err(|error| usage(format!("--inject {value}: {error}")))?,
+            "--inject" => {
+                let more = value.parse().and_then(|more| injection.and(more));
+                injection = more.map_err(|error| usage(format!("--inject {value}: {error}")))?;
+            }
             _ => return Err(usage(format!("trial: unknown argument '{flag}'"))),
         }
     }
@@ -107,7 +110,8 @@ mod tests {
             ("text/count --param copies=11", "not a number from 1 to 10"),
             ("text/count --steps", "--steps needs a value"),
             ("text/count --steps many", "not a number"),
-            ("text/count --inject leak=1", "nothing that can be planted"),
+            ("text/count --inject leaks=1", "nothing that can be planted"),
+            ("text/count --inject rss=1% --inject leak=1%,rss=2%", "rss is planted twice"),
             ("text/count --fast 1", "unknown argument '--fast'"),
         ] {
             let error = run(arguments).unwrap_err();

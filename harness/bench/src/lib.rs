@@ -25,7 +25,7 @@ pub use closure::CLOSURE_STEPS;
 #[doc(hidden)]
 pub use closure::set_up_closure;
 pub use heapgate_alloc::{Telemetry, ThreadStalls, Watched};
-pub use inject::Injection;
+pub use inject::{Injection, Stall};
 pub use suite::{DESCRIBE, PROBE, PROTOCOL, Suite, TRIAL};
 pub use switch::{ALLOCATOR_VARIABLE, Switch, in_force, in_use};
 pub use trial::Trial;

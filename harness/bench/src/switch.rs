@@ -1,16 +1,18 @@
 //! The allocator under test, chosen at start-up: one executable measures them all.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence};
 
 use heapgate_region::Region;
 use tikv_jemallocator::Jemalloc;
 
 use crate::allocator::Base;
+use crate::inject::stalls;
 
 /// The environment variable that names the allocator: a [`Base`]'s name. Without it, jemalloc.
 pub const ALLOCATOR_VARIABLE: &str = "HEAPGATE_ALLOCATOR";
 
+/// No allocator, or one by a detour.
 const UNDECIDED: u8 = 0;
 const SYSTEM: u8 = 1;
 const JEMALLOC: u8 = 2;
@@ -18,6 +20,9 @@ const REGION_SYSTEM: u8 = 3;
 const REGION_JEMALLOC: u8 = 4;
 
 /// Decided at the first call and never changed: a block must be freed by the allocator that gave it.
+static DECIDED: AtomicU8 = AtomicU8::new(UNDECIDED);
+
+/// What calls look at: the same, or [`UNDECIDED`] while they are to make the [`detour`], which so costs others nothing.
 static CHOICE: AtomicU8 = AtomicU8::new(UNDECIDED);
 
 static REGION_OVER_SYSTEM: Region<System> = Region::new(System);
@@ -30,7 +35,7 @@ pub struct Switch;
 /// The allocator in force.
 #[must_use]
 pub fn in_force() -> Base {
-    match choice() {
+    match decided() {
         SYSTEM => Base::System,
         REGION_SYSTEM => Base::RegionSystem,
         REGION_JEMALLOC => Base::RegionJemalloc,
@@ -41,12 +46,39 @@ pub fn in_force() -> Base {
 /// The allocator in force, if the [`Switch`] is this program's global allocator: a program allocates before `main`.
 #[must_use]
 pub fn in_use() -> Option<Base> {
-    (CHOICE.load(Relaxed) != UNDECIDED).then(in_force)
+    (DECIDED.load(Relaxed) != UNDECIDED).then(in_force)
+}
+
+/// From now on calls go by [`stalls::before_call`], or no longer do. Only where the [`Switch`] is [`in_use`].
+pub(crate) fn detour(on: bool) {
+    // Release pairs with the fence in `unusual_choice`: who makes the detour finds what was stored for it.
+    CHOICE.store(if on { UNDECIDED } else { decided() }, Release);
 }
 
 #[inline(always)]
 fn choice() -> u8 {
     match CHOICE.load(Relaxed) {
+        UNDECIDED => unusual_choice(),
+        choice => choice,
+    }
+}
+
+/// The first call, or one by the detour.
+#[cold]
+#[inline(never)]
+fn unusual_choice() -> u8 {
+    fence(Acquire);
+    match DECIDED.load(Relaxed) {
+        UNDECIDED => decide(),
+        choice => {
+            stalls::before_call();
+            choice
+        }
+    }
+}
+
+fn decided() -> u8 {
+    match DECIDED.load(Relaxed) {
         UNDECIDED => decide(),
         choice => choice,
     }
@@ -72,6 +104,7 @@ fn decide() -> u8 {
         // name.
         Some(Base::Jemalloc) | None => JEMALLOC,
     };
+    DECIDED.store(choice, Relaxed);
     CHOICE.store(choice, Relaxed);
     choice
 }

@@ -6,7 +6,7 @@ use heapgate_alloc::segment::layout::{Gauge, PhaseKind};
 use heapgate_alloc::segment::writer::Phase;
 use heapgate_alloc::{Session, session};
 
-use crate::inject::Injection;
+use crate::inject::{Injection, Planter};
 use crate::workload::{Error, Figures, Params, Steps, Variant, Work};
 use crate::{allocator::Base, jemalloc, switch};
 
@@ -19,7 +19,7 @@ pub struct Trial {
     pub params: Params,
     /// With how many measured steps, where not the workload's own number; a quarter as many warm it up.
     pub steps: Option<u64>,
-    /// A regression to plant.
+    /// Regressions to plant.
     pub injection: Injection,
 }
 
@@ -27,7 +27,7 @@ impl Trial {
     /// Runs all phases in this process. Their figures go into the segment; without one, only the work is done.
     ///
     /// # Errors
-    /// If the workload can't be set up.
+    /// If the workload can't be set up, or something can't be planted.
     pub fn run(&self) -> Result<Work, Error> {
         let phases = Phases { session: session(), base: switch::in_use() };
         if let Some(session) = phases.session {
@@ -43,46 +43,59 @@ impl Trial {
         let steps =
             self.steps.map_or(own, |measure| Steps { warmup: measure.div_ceil(4).min(own.warmup), measure, ..own });
         let region = phases.base.is_some_and(Base::has_region);
-        phases.run(PhaseKind::Warmup, steps.warmup, || self.steps(steps.warmup, region, || workload.step()));
+        let unmeasured = || Planter::unmeasured(self.injection);
+        phases
+            .run(PhaseKind::Warmup, steps.warmup, || take(steps.warmup, region, &mut unmeasured(), || workload.step()));
         if steps.prefill > 0 {
-            phases.run(PhaseKind::Prefill, steps.prefill, || self.steps(steps.prefill, region, || workload.prefill()));
+            phases.run(PhaseKind::Prefill, steps.prefill, || {
+                take(steps.prefill, region, &mut unmeasured(), || workload.prefill())
+            });
         }
+        // Before the workload starts its clocks: planting takes milliseconds.
+        let mut planter = Planter::measured(self.injection, phases.session, phases.base)?;
         workload.measure_begins();
         let work = phases.run_with_figures(
             PhaseKind::Measure,
             steps.measure,
             &mut workload,
-            |workload| self.steps(steps.measure, region, || workload.step()),
+            |workload| {
+                planter.steps_begin();
+                let work = take(steps.measure, region, &mut planter, || workload.step());
+                planter.steps_end();
+                work
+            },
             |workload| {
                 let mut figures = Figures::new(self.variant.figures);
                 workload.figures(&mut figures);
                 figures
             },
         );
+        let mut planted = Ok(());
         phases.run(PhaseKind::Drain, 0, || {
             drop(workload);
+            planted = planter.end();
             purge(phases.base);
             Work::default()
         });
-        Ok(work)
+        planted.map(|()| work)
     }
+}
 
-    fn steps(&self, count: u64, region: bool, mut one: impl FnMut() -> Work) -> Work {
-        let mut sum = Work::default();
-        let mut injector = self.injection.start();
-        for _ in 0..count {
-            let mut step = || {
-                let work = one();
-                injector.after_step(work);
-                work
-            };
-            let work = if region { heapgate_region::scope(step) } else { step() };
-            sum.units += work.units;
-            // FNV-1a over the steps' checksums: their order counts.
-            sum.checksum = (sum.checksum ^ work.checksum).wrapping_mul(0x0000_0100_0000_01B3);
-        }
-        sum
+/// Takes `count` steps of `one`, each in a region of its own if there is to be one.
+fn take(count: u64, region: bool, planter: &mut Planter, mut one: impl FnMut() -> Work) -> Work {
+    let mut sum = Work::default();
+    for _ in 0..count {
+        let mut step = || {
+            let work = one();
+            planter.after_step(work);
+            work
+        };
+        let work = if region { heapgate_region::scope(step) } else { step() };
+        sum.units += work.units;
+        // FNV-1a over the steps' checksums: their order counts.
+        sum.checksum = (sum.checksum ^ work.checksum).wrapping_mul(0x0000_0100_0000_01B3);
     }
+    sum
 }
 
 /// Gives back what the allocator kept, so that what is left resident is what it can't or won't give.

@@ -19,7 +19,7 @@ pub struct Matrix<'a> {
     pub allocators: &'a [Under],
     pub params: &'a [String],
     pub steps: Option<u64>,
-    pub inject: Option<Injection>,
+    pub inject: Injection,
     pub reps: u32,
     pub seed: u64,
 }
@@ -53,9 +53,7 @@ impl Matrix<'_> {
             // Peaks depend on it: another number of steps is another cell.
             all.insert("steps".to_owned(), steps.to_string());
         }
-        if let Some(Injection { extra_allocs }) = self.inject {
-            arguments.extend(["--inject".to_owned(), format!("extra-allocs={extra_allocs}")]);
-        }
+        arguments.extend(self.inject.arguments());
         Planned {
             cell: Cell {
                 workload: variant.workload.clone(),

@@ -214,6 +214,14 @@ impl Writer {
         }
     }
 
+    /// Bytes handed out so far, in all slots; by `realloc` too.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> u64 {
+        let used = self.header().slots_used.load(Acquire) as usize;
+        let slots = (0..used.min(self.slots)).chain([self.slots]);
+        slots.map(|index| self.slot_at(index).counters.bytes_allocated.load(Relaxed)).fold(0, u64::wrapping_add)
+    }
+
     /// If a supervisor wants it: says that this process has stopped, and waits until it is released.
     pub fn hold(&self) {
         let header = self.header();

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     pub params: BTreeMap<String, String>,
     pub reps: u32,
     pub steps: Option<u64>,
-    pub inject: Option<Injection>,
+    pub inject: Injection,
     pub json: bool,
 }
 
@@ -70,7 +70,7 @@ impl Arguments {
             params: BTreeMap::new(),
             reps: DEFAULT_REPS,
             steps: None,
-            inject: None,
+            inject: Injection::default(),
             json: false,
         };
         let mut rest = arguments.iter();
@@ -101,7 +101,10 @@ impl Arguments {
                 "--param" | "-p" => parsed.params.extend([parse_param(&value()?)?]),
                 "--reps" | "-n" => parsed.reps = number(flag, &value()?)?,
                 "--steps" => parsed.steps = Some(number(flag, &value()?)?),
-                "--inject" => parsed.inject = Some(value()?.parse().map_err(|error| format!("--inject: {error}"))?),
+                "--inject" => {
+                    let more = value()?.parse().and_then(|more| parsed.inject.and(more));
+                    parsed.inject = more.map_err(|error| format!("--inject: {error}"))?;
+                }
                 _ if WITHOUT_MEANING.contains(&flag) => attached = None,
                 _ if WITHOUT_MEANING_WITH_VALUE.contains(&flag) => drop(value()?),
                 _ if flag.starts_with('-') && flag.len() > 1 => {

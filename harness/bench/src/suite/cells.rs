@@ -19,7 +19,7 @@ pub(super) struct Cell {
     pub params: Params,
     pub allocator: Under,
     pub steps: Option<u64>,
-    pub inject: Option<Injection>,
+    pub inject: Injection,
 }
 
 impl Cell {
@@ -63,6 +63,9 @@ pub(super) fn plan(suite: &Suite, arguments: &Arguments) -> Result<Vec<Cell>, St
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(format!("there is no parameter '{name}'; there are: {known}"));
         }
+    }
+    if let Some(reason) = arguments.inject.needs_switch().filter(|_| switch::in_use().is_none()) {
+        return Err(reason);
     }
     let mut cells = Vec::new();
     for variant in selected {
@@ -190,7 +193,8 @@ pub(super) mod tests {
     /// What came of trials with these figures and checksums.
     pub(in crate::suite) fn outcome(trials: &[([Option<f64>; FIGURES.len()], u64)]) -> Outcome {
         let (params, allocator) = (Params::default(), Under::Own);
-        let mut outcome = Outcome::new(Cell { variant: &VARIANT, params, allocator, steps: None, inject: None });
+        let mut outcome =
+            Outcome::new(Cell { variant: &VARIANT, params, allocator, steps: None, inject: Injection::default() });
         for &(values, checksum) in trials {
             outcome.add(Ok(Ran { figures: Figures { values, checksum, own: Vec::new() }, said: String::new() }));
         }

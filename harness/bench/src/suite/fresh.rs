@@ -103,9 +103,7 @@ fn arguments(cell: &Cell) -> Vec<String> {
     if let Some(steps) = cell.steps {
         arguments.extend(["--steps".to_owned(), steps.to_string()]);
     }
-    if let Some(inject) = cell.inject {
-        arguments.extend(["--inject".to_owned(), format!("extra-allocs={}", inject.extra_allocs)]);
-    }
+    arguments.extend(cell.inject.arguments());
     arguments
 }
 

@@ -92,9 +92,10 @@ pub struct Selection {
     /// Where the report is written; until the run has ended, its trials are in FILE.partial
     #[arg(short, long, default_value = ".heapgate/report.json", value_name = "FILE")]
     output: PathBuf,
-    /// Plant a regression (a control for the gate itself)
-    #[arg(long, hide = true, value_name = "WHAT=HOW-MUCH")]
-    inject: Option<Injection>,
+    /// Plant a regression (a control for the gate itself): extra-allocs=1, leak=1%, rss=5%, stall=50us@1e-4,
+    /// fragmentation=10%; may be repeated
+    #[arg(long, hide = true, value_name = "WHAT=HOW")]
+    inject: Vec<Injection>,
 }
 
 impl Selection {
@@ -163,12 +164,13 @@ impl Selection {
         check_names(config, &source)?;
         matrix::check_settings(&source.program, &allocators)?;
         let params = self.all_params(&source)?;
+        let inject = self.injection(&source)?;
         let matrix = Matrix {
             workloads: &self.workloads,
             allocators: &allocators,
             params: &params,
             steps: self.steps,
-            inject: self.inject,
+            inject,
             reps: self.reps.or(config.reps).unwrap_or(DEFAULT_REPS),
             seed: self.seed,
         };
@@ -214,6 +216,16 @@ impl Selection {
         let mut params = vec![format!("{}=file", documents::PARAM), format!("{}={name}", documents::TEXT)];
         params.extend(self.lossy.then(|| format!("{}=yes", documents::LOSSY)));
         Ok(params)
+    }
+
+    /// What is planted, all together: refused here where no trial could plant it.
+    fn injection(&self, source: &Source) -> Result<Injection, Failure> {
+        let planted = Injection::all(&self.inject).map_err(|error| Failure::usage(format!("--inject: {error}")))?;
+        let refused = planted.needs_switch().filter(|_| !source.switches_allocators);
+        match refused.or_else(|| planted.needs_counts().filter(|_| self.level == Level::Off)) {
+            Some(reason) => Err(Failure::usage(reason)),
+            None => Ok(planted),
+        }
     }
 
     /// The parameters with those that flags of their own stand for.

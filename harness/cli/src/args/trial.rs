@@ -11,7 +11,7 @@ use crate::fail::Failure;
 /// Run one trial in this process
 #[derive(Debug, Args)]
 pub struct Trial {
-    /// Workload and variant, as in tokenize/hf-wordpiece; then --param NAME=VALUE, --steps N, --inject WHAT=HOW-MUCH
+    /// Workload and variant, as in tokenize/hf-wordpiece; then --param NAME=VALUE, --steps N, --inject WHAT=HOW
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

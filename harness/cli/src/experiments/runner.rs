@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use heapgate_bench::Variant;
+use heapgate_bench::{Injection, Variant};
 use heapgate_core::experiment::{Arm, Body, Evaluation, Experiment, evaluate};
 use heapgate_core::plan::{Plan, Planned};
 use heapgate_core::report::{Cell, Report};
@@ -114,7 +114,7 @@ impl Runner {
             allocators: &[arm.allocator.parse().map_err(Failure::internal)?],
             params: &params,
             steps: self.steps,
-            inject: None,
+            inject: Injection::default(),
             reps: self.reps,
             seed: self.seed,
         };
