@@ -8,6 +8,7 @@ use heapgate_core::document::LoadError;
 use heapgate_core::exit;
 use heapgate_core::files::WriteError;
 use heapgate_core::report::file::SaveError;
+use heapgate_core::report::merge::MergeError;
 use heapgate_core::supervisor::SuperviseError;
 
 /// An error and its exit code.
@@ -74,6 +75,16 @@ impl From<NotABaseline> for Failure {
             NotABaseline::NotCompleted { .. } => Self::workload(error),
             NotABaseline::NoTrials { .. } | NotABaseline::Name { .. } => Self::usage(error),
             _ => Self::inconclusive(error),
+        }
+    }
+}
+
+/// Files that don't fit together; those of other machines or builds are right, and not comparable.
+impl From<MergeError> for Failure {
+    fn from(error: MergeError) -> Self {
+        match error {
+            MergeError::OtherMachine { .. } | MergeError::OtherBuild { .. } => Self::inconclusive(error),
+            _ => Self::usage(error),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use heapgate_core::exit;
 use heapgate_core::plan::Plan;
-use heapgate_core::report::{Build, Fingerprint, Machine, Report, SCHEMA_VERSION};
+use heapgate_core::report::{Build, Fingerprint, Machine, Report, SCHEMA_VERSION, Shard};
 use heapgate_core::supervisor::{self, Event, Finish, Settings};
 
 use crate::fail::Failure;
@@ -21,6 +21,8 @@ pub struct Session {
     pub settings: Settings,
     /// What the program that runs trials was built from.
     pub build: Build,
+    /// Which part of a matrix the plan is, if it is one.
+    pub shard: Option<Shard>,
     pub output: PathBuf,
 }
 
@@ -74,6 +76,7 @@ impl Session {
             created_unix_s: unix_s(),
             seed: self.plan.seed,
             complete: false,
+            shard: self.shard,
             fingerprint: Fingerprint { build: self.build, machine: Machine::detect() },
             trials: Vec::new(),
         };

@@ -23,6 +23,7 @@ snapshots! {
     run_help: "run --help"
     gate_help: "gate --help"
     diff_help: "diff --help"
+    merge_help: "merge --help"
     baseline_help: "baseline --help"
     baseline_record_help: "baseline record --help"
     baseline_list_help: "baseline list --help"

@@ -6,6 +6,7 @@ mod diff;
 mod experiment;
 mod gate;
 mod list;
+mod merge;
 mod run;
 mod selection;
 mod trial;
@@ -81,6 +82,7 @@ enum Verb {
     Run(run::Run),
     Gate(gate::Gate),
     Diff(diff::Diff),
+    Merge(merge::Merge),
     /// Record baselines, or list them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
@@ -101,6 +103,7 @@ impl Cli {
             Verb::Run(verb) => verb.execute(&self.global),
             Verb::Gate(verb) => verb.execute(&self.global),
             Verb::Diff(verb) => verb.execute(&self.global),
+            Verb::Merge(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),

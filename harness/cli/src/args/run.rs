@@ -3,15 +3,19 @@
 use clap::Args;
 use heapgate_core::exit;
 use heapgate_core::render;
+use heapgate_core::render::human::counted;
+use heapgate_core::shard::Part;
 use heapgate_segment::layout::Level;
 use heapgate_segment::stacks::MAX_STACK_PERIOD;
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
+use crate::run::Session;
 
 /// Run workloads and record what they do with memory
 ///
 /// Each trial is a fresh process, sampled from outside; trials are kept as they end, so that nothing measured is lost.
+/// With --shard, several machines of one class share the matrix, and `heapgate merge` makes one report of theirs.
 #[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
@@ -19,6 +23,9 @@ pub struct Run {
     /// Sample the call stacks of one allocation in N, and print the sites that allocate most; 1 takes all, slowly
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_PERIOD, value_parser = clap::value_parser!(u64).range(1..=MAX_STACK_PERIOD))]
     sites: Option<u64>,
+    /// Run one part of the matrix, as in 1/4, the first of four: each cell is in one part, whatever the machine
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Part>,
     /// Print the report as JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -37,6 +44,9 @@ impl Run {
             ));
         }
         session.settings.sites = self.sites;
+        if let Some(part) = self.shard {
+            take(&mut session, part);
+        }
         let ran = session.run()?;
         let text = if self.json {
             serde_json::to_string_pretty(&ran.report)?
@@ -47,4 +57,16 @@ impl Run {
         let completed = ran.report.trials.iter().all(|t| t.outcome.is_completed());
         ran.end.code(if completed { exit::PASS } else { exit::WORKLOAD_FAILED })
     }
+}
+
+/// Leaves `session` what `part` is dealt, and says how much that is.
+fn take(session: &mut Session, part: Part) {
+    let (plan, shard) = session.plan.shard(part);
+    let whole = counted(shard.planned_cells, "cell");
+    match plan.cells.len() {
+        0 => eprintln!("heapgate: {shard} has none of the {whole}; its report is complete, and empty"),
+        n => eprintln!("heapgate: {shard} has {n} of {whole}"),
+    }
+    session.plan = plan;
+    session.shard = Some(shard);
 }

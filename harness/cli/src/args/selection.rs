@@ -152,6 +152,7 @@ impl Selection {
                 ..Settings::new(source.program)
             },
             build: source.build,
+            shard: None,
             output: self.output.clone(),
         })
     }
