@@ -10,6 +10,7 @@ use heapgate_core::files::WriteError;
 use heapgate_core::report::file::SaveError;
 use heapgate_core::report::merge::MergeError;
 use heapgate_core::supervisor::SuperviseError;
+use heapgate_store::objects::ObjectError;
 
 /// An error and its exit code.
 #[derive(Debug)]
@@ -85,6 +86,16 @@ impl From<MergeError> for Failure {
         match error {
             MergeError::OtherMachine { .. } | MergeError::OtherBuild { .. } => Self::inconclusive(error),
             _ => Self::usage(error),
+        }
+    }
+}
+
+/// A URL that was named on the command line, or a store that can't be reached.
+impl From<ObjectError> for Failure {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Url { .. } | ObjectError::Missing { .. } => Self::usage(error),
+            _ => Self::internal(error),
         }
     }
 }

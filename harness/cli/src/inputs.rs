@@ -1,10 +1,12 @@
-//! From names on the command line to reports: files and globs.
+//! From names on the command line to reports: files, globs, and what lies in object stores.
 
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
+use heapgate_core::document::{Document, LoadError, LoadFault};
 use heapgate_core::report::Report;
 use heapgate_core::report::merge::Input;
+use heapgate_store::objects::{ObjectError, Objects, is_url};
 
 use crate::fail::Failure;
 
@@ -18,11 +20,52 @@ const SPECIAL: [char; 4] = ['*', '?', '[', '{'];
 pub fn load(names: &[String]) -> Result<Vec<Input>, Failure> {
     let mut inputs = Vec::new();
     for name in names {
+        if is_url(name) {
+            inputs.extend(objects(name)?);
+            continue;
+        }
         for path in files(name)? {
             inputs.push(Input { report: Report::load(&path)?, name: path.display().to_string() });
         }
     }
     Ok(inputs)
+}
+
+/// The reports that the URL `name` stands for: one object, all of a folder (`…/`), or those that match (`…/*.json`).
+fn objects(name: &str) -> Result<Vec<Input>, Failure> {
+    let (folder, pattern) = name.rsplit_once('/').unwrap_or((name, ""));
+    if folder.contains(SPECIAL) {
+        return Err(Failure::usage(format!("{name}: in a URL only the part after the last / may be a glob")));
+    }
+    if !pattern.is_empty() && !pattern.contains(SPECIAL) {
+        let object = Objects::open(name)?;
+        return Ok(vec![parsed(object.url().to_owned(), object.get())?]);
+    }
+    let matcher = match pattern {
+        "" => glob("*.json"),
+        pattern => glob(pattern),
+    };
+    let matcher = matcher.map_err(|error| Failure::usage(format!("{name}: {error}")))?;
+    let folder = Objects::open(&format!("{folder}/"))?;
+    let (taken, others): (Vec<String>, Vec<String>) =
+        folder.list()?.into_iter().partition(|name| matcher.is_match(name));
+    if taken.is_empty() {
+        return Err(Failure::usage(format!("{}: no object matches {}", folder.url(), matcher.glob())));
+    }
+    if pattern.is_empty() && !others.is_empty() {
+        eprintln!("heapgate: {}: not reports by their names, and left out: {}", folder.url(), others.join(", "));
+    }
+    taken.iter().map(|name| parsed(folder.url_of(name), folder.get_named(name))).collect()
+}
+
+/// The report that an object holds.
+fn parsed(name: String, bytes: Result<Vec<u8>, ObjectError>) -> Result<Input, Failure> {
+    let bytes = bytes?;
+    let parsed = if bytes.is_empty() { Err(LoadFault::Empty) } else { Report::parse(&bytes) };
+    match parsed {
+        Ok(report) => Ok(Input { name, report }),
+        Err(fault) => Err(LoadError { document: Document::Report, path: name.into(), fault }.into()),
+    }
 }
 
 /// The files that `name` stands for: itself, or what matches it.

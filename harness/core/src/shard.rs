@@ -32,6 +32,16 @@ pub struct Part {
 #[error("a shard is I/N, as in 1/4, with I from 1 to N and N at most {MAX_SHARDS}")]
 pub struct NotAShard;
 
+impl Part {
+    /// A name for its report, under which those of one matrix are sorted by their numbers: `shard-02-of-12.json`.
+    #[must_use]
+    pub fn file_name(self) -> String {
+        let Self { index, of } = self;
+        let digits = of.to_string().len();
+        format!("shard-{index:0digits$}-of-{of}.json")
+    }
+}
+
 impl FromStr for Part {
     type Err = NotAShard;
 
@@ -199,5 +209,6 @@ mod tests {
             assert_eq!(text.parse::<Part>(), Err(NotAShard), "{text}");
         }
         assert_eq!("4/4".parse::<Part>().unwrap().to_string(), "4/4");
+        assert_eq!("2/12".parse::<Part>().unwrap().file_name(), "shard-02-of-12.json");
     }
 }

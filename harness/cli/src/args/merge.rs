@@ -19,7 +19,8 @@ use crate::store::Store;
 /// that did not end and a trial that is there twice are errors: nothing is left out in silence.
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// The reports: files or globs ('shards/*.json'), in the order in which repetitions are to be numbered
+    /// The reports, in the order in which repetitions are to be numbered: files, globs ('shards/*.json'), or URLs of
+    /// an object, a folder (s3://bucket/run7/) or a glob in one (file://, s3://, gs://, az://)
     #[arg(required = true, value_name = "REPORT")]
     reports: Vec<String>,
     /// Where the report of all is written
