@@ -155,7 +155,11 @@ fn a_store_that_is_gone_leaves_the_report_and_says_where() {
     let url = folder_url(&place, "file");
     let ran = place.run(&format!("run {QUICK} --put {url}")).ends_with(1);
     assert!(!ran.stdout.is_empty(), "what was measured is shown all the same");
-    ran.says(&["cannot write file://", "file/report.json", "the report is kept in .heapgate/report.json"]);
+    ran.says(&[
+        "cannot write file://",
+        "file/report.json",
+        "the report is kept in .heapgate/report.json, but was not stored",
+    ]);
     assert_eq!(place.json(REPORT)["complete"], true);
 }
 
@@ -181,4 +185,54 @@ fn a_wrong_url_is_told_before_anything_is_measured() {
     }
     assert!(!place.has(REPORT));
     place.run("merge s3://*/x -o all.json").ends_with(2).says(&["only the part after the last /"]);
+}
+
+/// Answers one request after the other with `answers`, each on a connection of its own; returns how many were asked for.
+fn answering(listener: TcpListener, answers: &[&str]) -> usize {
+    for (index, answer) in answers.iter().enumerate() {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = Vec::new();
+        let mut buffer = [0; 65_536];
+        // The head, then as much as it says.
+        loop {
+            let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "))
+                    .map_or(0, |n| n.parse().expect("a length"));
+                if body.len() >= length {
+                    break;
+                }
+            }
+            match stream.read(&mut buffer).expect("a request") {
+                0 => return index,
+                n => request.extend(&buffer[..n]),
+            }
+        }
+        stream.write_all(answer.as_bytes()).expect("answer");
+    }
+    answers.len()
+}
+
+#[test]
+fn a_store_that_is_busy_is_tried_again() {
+    const BUSY: &str = "HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    const DONE: &str = "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let server = std::thread::spawn(move || answering(listener, &[BUSY, BUSY, DONE]));
+    let place = Place::new();
+    let mut command = place.command(&format!("run {QUICK} --put s3://b/x.json"));
+    Ran::of(with_s3(&mut command, port)).ends_with(0).says(&["stored: s3://b/x.json"]);
+    assert_eq!(server.join().expect("answered"), 3);
+}
+
+#[test]
+fn a_store_that_nobody_answers_for_is_told_with_the_cause() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let place = Place::new();
+    let ran = Ran::of(with_s3(&mut place.command("merge s3://reports/x/ -o all.json"), port)).ends_with(1);
+    assert!(!ran.stderr.contains(SECRET), "{}", ran.stderr);
+    ran.says(&["cannot list s3://reports/x/", "AWS_ENDPOINT", "onnection refused"]);
 }

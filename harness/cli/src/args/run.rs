@@ -98,8 +98,8 @@ fn put(place: &Objects, ran: &Ran, output: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let kept = |error: ObjectError| {
-        let message = format!("{error}; the report is kept in {}", output.display());
-        Failure { code: exit::INTERNAL, error: anyhow::Error::msg(message) }
+        let context = format!("the report is kept in {}, but was not stored", output.display());
+        Failure::internal(anyhow::Error::new(error).context(context))
     };
     place.put(ran.report.to_text()?.into_bytes()).map_err(kept)?;
     eprintln!("stored: {}", place.url());

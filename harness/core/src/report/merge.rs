@@ -75,15 +75,8 @@ pub enum MergeError {
     Twice { first: String, other: String, place: String },
     #[error("{place} of {first} and {other_place} of {other} are the same measurement; leave one of the files out")]
     SameMeasurement { first: String, place: String, other: String, other_place: String },
-    #[error("{cell}: {field} is '{first_value}' in {first} but '{other_value}' in {other}: not one series")]
-    CellDisagrees {
-        cell: String,
-        field: String,
-        first: String,
-        first_value: String,
-        other: String,
-        other_value: String,
-    },
+    #[error("{cell}: {field} is {first} but {other}: not one series")]
+    CellDisagrees { cell: String, field: &'static str, first: String, other: String },
     #[error("{name}: {cell} has more repetitions than can be numbered")]
     TooMany { name: String, cell: String },
     #[error("together they cannot be true: {0}")]
@@ -213,9 +206,9 @@ fn joined(inputs: &[Input], options: Options) -> Result<Vec<Trial>, MergeError> 
                 agree(before, input, now)?;
             }
             let more = options.more_repetitions && !taken.is_empty();
-            let mut next = taken.iter().map(|t| u64::from(t.rep) + 1).max().unwrap_or_default();
+            let next = taken.iter().map(|t| u64::from(t.rep) + 1).max().unwrap_or_default();
             let mut new = Vec::new();
-            for &trial in &of_cell.trials {
+            for (number, &trial) in (next..).zip(&of_cell.trials) {
                 let names = |other: &Taken<'_>| (other.input.name.clone(), input.name.clone());
                 if let Some(same) = taken.iter().find(|before| is_copy(before.trial, trial)) {
                     let (first, other) = names(same);
@@ -226,11 +219,10 @@ fn joined(inputs: &[Input], options: Options) -> Result<Vec<Trial>, MergeError> 
                     let (first, other) = names(same);
                     return Err(MergeError::Twice { first, other, place: place(trial) });
                 }
-                let rep = if more { u32::try_from(next) } else { Ok(trial.rep) };
+                let rep = if more { u32::try_from(number) } else { Ok(trial.rep) };
                 let Ok(rep) = rep else {
                     return Err(MergeError::TooMany { name: input.name.clone(), cell: of_cell.cell.to_string() });
                 };
-                next += 1;
                 reps.insert((of_cell.cell, trial.rep), rep);
                 new.push(Taken { input, trial, rep });
             }
@@ -246,17 +238,10 @@ fn joined(inputs: &[Input], options: Options) -> Result<Vec<Trial>, MergeError> 
 
 /// Checks that a cell was measured alike in both.
 fn agree(before: &Taken<'_>, other: &Input, now: &Trial) -> Result<(), MergeError> {
-    let first = before.input;
     for (field, a, b) in [("unit", &before.trial.unit, &now.unit), ("level", &before.trial.level, &now.level)] {
         if a != b {
-            return Err(MergeError::CellDisagrees {
-                cell: now.cell.to_string(),
-                field: field.to_owned(),
-                first: first.name.clone(),
-                first_value: a.clone(),
-                other: other.name.clone(),
-                other_value: b.clone(),
-            });
+            let (first, other) = (format!("'{a}' in {}", before.input.name), format!("'{b}' in {}", other.name));
+            return Err(MergeError::CellDisagrees { cell: now.cell.to_string(), field, first, other });
         }
     }
     Ok(())
