@@ -77,7 +77,7 @@ fn the_list_fits_80_columns() {
 #[test]
 fn every_verb_is_in_the_help() {
     let help = shown("--help");
-    for verb in ["run", "gate", "diff", "baseline", "list"] {
+    for verb in ["run", "gate", "diff", "merge", "baseline", "list"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{verb}  "))), "{verb}");
     }
 }
