@@ -8,7 +8,9 @@ use heapgate_core::document::LoadError;
 use heapgate_core::exit;
 use heapgate_core::files::WriteError;
 use heapgate_core::report::file::SaveError;
+use heapgate_core::report::merge::MergeError;
 use heapgate_core::supervisor::SuperviseError;
+use heapgate_store::objects::ObjectError;
 
 /// An error and its exit code.
 #[derive(Debug)]
@@ -74,6 +76,26 @@ impl From<NotABaseline> for Failure {
             NotABaseline::NotCompleted { .. } => Self::workload(error),
             NotABaseline::NoTrials { .. } | NotABaseline::Name { .. } => Self::usage(error),
             _ => Self::inconclusive(error),
+        }
+    }
+}
+
+/// Files that don't fit together; those of other machines or builds are right, and not comparable.
+impl From<MergeError> for Failure {
+    fn from(error: MergeError) -> Self {
+        match error {
+            MergeError::OtherMachine { .. } | MergeError::OtherBuild { .. } => Self::inconclusive(error),
+            _ => Self::usage(error),
+        }
+    }
+}
+
+/// A URL that was named on the command line, or a store that can't be reached.
+impl From<ObjectError> for Failure {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Url { .. } | ObjectError::Missing { .. } => Self::usage(error),
+            _ => Self::internal(error),
         }
     }
 }

@@ -6,6 +6,7 @@ mod build;
 mod cargo;
 mod experiments;
 mod fail;
+mod inputs;
 mod matrix;
 mod own_bench;
 mod progress;

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use heapgate_core::exit;
 use heapgate_core::plan::Plan;
-use heapgate_core::report::{Build, Cell, Fingerprint, Machine, Report, SCHEMA_VERSION};
+use heapgate_core::report::{Build, Cell, Fingerprint, Machine, Report, SCHEMA_VERSION, Shard};
 use heapgate_core::supervisor::{self, Event, Finish, Settings};
 
 use crate::fail::Failure;
@@ -22,6 +22,8 @@ pub struct Session {
     pub settings: Settings,
     /// What the program that runs trials was built from.
     pub build: Build,
+    /// Which part of a matrix the plan is, if it is one.
+    pub shard: Option<Shard>,
     pub output: PathBuf,
     /// The other sides, where some are compared: what each was built from, and where its report is written.
     pub others: Vec<(Build, PathBuf)>,
@@ -90,9 +92,9 @@ impl Session {
             signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
-        let mut recordings = vec![Recording::new(self.build, self.output, self.plan.seed)?];
+        let mut recordings = vec![Recording::new(self.build, self.output, self.plan.seed, self.shard)?];
         for (build, output) in self.others {
-            recordings.push(Recording::new(build, output, self.plan.seed)?);
+            recordings.push(Recording::new(build, output, self.plan.seed, None)?);
         }
         let mut round = self.plan.clone();
         let finish = loop {
@@ -146,12 +148,13 @@ struct Recording {
 }
 
 impl Recording {
-    fn new(build: Build, output: PathBuf, seed: u64) -> Result<Self, Failure> {
+    fn new(build: Build, output: PathBuf, seed: u64, shard: Option<Shard>) -> Result<Self, Failure> {
         let report = Report {
             schema_version: SCHEMA_VERSION,
             created_unix_s: unix_s(),
             seed,
             complete: false,
+            shard,
             fingerprint: Fingerprint { build, machine: Machine::detect() },
             trials: Vec::new(),
         };

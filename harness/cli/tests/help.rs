@@ -23,6 +23,7 @@ snapshots! {
     run_help: "run --help"
     gate_help: "gate --help"
     diff_help: "diff --help"
+    merge_help: "merge --help"
     baseline_help: "baseline --help"
     baseline_record_help: "baseline record --help"
     baseline_list_help: "baseline list --help"
@@ -76,7 +77,7 @@ fn the_list_fits_80_columns() {
 #[test]
 fn every_verb_is_in_the_help() {
     let help = shown("--help");
-    for verb in ["run", "gate", "diff", "baseline", "list"] {
+    for verb in ["run", "gate", "diff", "merge", "baseline", "list"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{verb}  "))), "{verb}");
     }
 }

@@ -20,6 +20,7 @@ pub mod render;
 pub mod report;
 pub mod sampler;
 pub mod schema;
+pub mod shard;
 pub mod sites;
 pub mod stats;
 pub mod supervisor;

@@ -8,6 +8,7 @@ mod diff;
 mod experiment;
 mod gate;
 mod list;
+mod merge;
 mod run;
 pub mod selection;
 mod trial;
@@ -85,6 +86,7 @@ enum Verb {
     Gate(gate::Gate),
     Ab(ab::Ab),
     Diff(diff::Diff),
+    Merge(merge::Merge),
     /// Record baselines, or list them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
@@ -110,6 +112,7 @@ impl Cli {
             Verb::Ab(verb) => verb.execute(&self.global),
             Verb::Diff(verb) => verb.execute(&self.global),
             Verb::Describe => describe::execute(),
+            Verb::Merge(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),

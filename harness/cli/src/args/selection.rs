@@ -190,6 +190,7 @@ impl Selection {
                 ..Settings::new(source.program)
             },
             build: source.build,
+            shard: None,
             output: self.output.clone(),
             others: Vec::new(),
         })

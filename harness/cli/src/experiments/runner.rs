@@ -57,6 +57,7 @@ impl Runner {
             plan: Plan { cells: arms.values().cloned().collect(), group: 1, first_rep: 0, reps, seed: self.seed },
             settings: Settings { sites: sites.then_some(SITES_PERIOD), ..self.settings.clone() },
             build: self.source.build.clone(),
+            shard: None,
             output: report_path(&self.folder, experiment.number),
             others: Vec::new(),
         };

@@ -7,10 +7,11 @@ use heapgate_segment::histogram::BUCKETS;
 use heapgate_segment::layout::Level;
 
 use super::{
-    AllocatorStats, Cell, Counts, Live, Phase, Process, RegionStats, Report, SCHEMA_VERSION, Site, Sites, Trial,
+    AllocatorStats, Cell, Counts, Live, Phase, Process, RegionStats, Report, SCHEMA_VERSION, Shard, Site, Sites, Trial,
 };
 use crate::metric::MetricId;
 use crate::render::human;
+use crate::shard::MAX_SHARDS;
 
 /// Whole numbers up to here are exact as `f64`, and sums of some thousands of them don't overflow. No honest count
 /// comes near.
@@ -40,6 +41,12 @@ pub enum Fault {
     CellDisagrees { place: String, field: String },
     #[error("{place}: {metric} is given as {given}, but its trial gives {}; the file was edited", computed.map_or("none".to_owned(), |v| v.to_string()))]
     MetricDiffers { place: String, metric: MetricId, given: f64, computed: Option<f64> },
+    #[error("there is no shard {index} of {of}")]
+    NoSuchShard { index: u32, of: u32 },
+    #[error("{shard} of {planned} cells has {expected} of them, but here are {found}")]
+    ShardCells { shard: String, planned: u64, expected: u64, found: u64 },
+    #[error("{shard} has {expected} repetitions of each cell, but {found} of {cell}")]
+    ShardRepetitions { shard: String, cell: String, expected: u32, found: u32 },
     #[error("{place} has no values")]
     NoValues { place: String },
     #[error("{place} belongs to workload '{found}', not '{expected}'")]
@@ -68,6 +75,28 @@ pub fn check(report: &Report) -> Result<(), Fault> {
             if !same {
                 return Err(Fault::CellDisagrees { place, field: field.to_owned() });
             }
+        }
+    }
+    report.shard.as_ref().map_or(Ok(()), |shard| check_shard(shard, report))
+}
+
+/// Checks that a shard can be one, and, when it is complete, that all that it was dealt is there.
+fn check_shard(shard: &Shard, report: &Report) -> Result<(), Fault> {
+    let Shard { index, of, planned_cells, planned_reps, matrix: _ } = *shard;
+    if !(1..=of).contains(&index) || of > MAX_SHARDS {
+        return Err(Fault::NoSuchShard { index, of });
+    }
+    count("the shard", "planned_cells", planned_cells)?;
+    let (cells, expected) = (report.cells(), shard.cells());
+    let found = cells.len() as u64;
+    if found > expected || (report.complete && found < expected) {
+        return Err(Fault::ShardCells { shard: shard.to_string(), planned: planned_cells, expected, found });
+    }
+    for cell in cells {
+        let found = cell.trials.len() as u32;
+        if found > planned_reps || (report.complete && found < planned_reps) {
+            let (shard, cell) = (shard.to_string(), cell.cell.to_string());
+            return Err(Fault::ShardRepetitions { shard, cell, expected: planned_reps, found });
         }
     }
     Ok(())
@@ -370,6 +399,30 @@ mod tests {
         assert!(matches!(share, Fault::TooLarge { .. }), "{share}");
         let huge = fault(|r| r.trials[1].phases[2].counts.alloc_calls = u64::MAX);
         assert!(matches!(huge, Fault::TooLarge { .. }), "{huge}");
+    }
+
+    #[test]
+    fn a_shard_has_all_that_it_was_dealt_and_no_more() {
+        let shard = |index, planned_cells| Shard { index, of: 2, planned_cells, planned_reps: 2, matrix: "0".into() };
+        let mut good = testing::report(2, 2);
+        good.shard = Some(shard(1, 3));
+        check(&good).unwrap();
+        for index in [0, 3] {
+            let fault = fault(|r| r.shard = Some(shard(index, 3)));
+            assert_eq!(fault, Fault::NoSuchShard { index, of: 2 });
+        }
+        // The second of two gets one of three cells, and here are two.
+        assert!(matches!(fault(|r| r.shard = Some(shard(2, 3))), Fault::ShardCells { expected: 1, found: 2, .. }));
+        assert!(matches!(fault(|r| r.shard = Some(shard(1, 5))), Fault::ShardCells { expected: 3, found: 2, .. }));
+        let lacking = |report: &mut Report| {
+            report.shard = Some(shard(1, 3));
+            report.trials.pop();
+        };
+        assert!(matches!(fault(lacking), Fault::ShardRepetitions { expected: 2, found: 1, .. }));
+        let mut cut_off = good;
+        cut_off.complete = false;
+        cut_off.trials.pop();
+        check(&cut_off).unwrap();
     }
 
     #[test]

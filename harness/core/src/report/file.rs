@@ -38,9 +38,16 @@ impl Report {
     /// # Errors
     /// If the file can't be written, or the report wouldn't be read again (see [`check`]).
     pub fn save(&self, path: &Path) -> Result<(), SaveError> {
+        Ok(files::atomic_write(path, self.to_text()?.as_bytes())?)
+    }
+
+    /// The text that [`Report::save`] writes.
+    ///
+    /// # Errors
+    /// If the report wouldn't be read again (see [`check`]).
+    pub fn to_text(&self) -> Result<String, SaveError> {
         check(self)?;
-        let text = document::to_json(self, LINES_TO_DEPTH)?;
-        Ok(files::atomic_write(path, text.as_bytes())?)
+        Ok(document::to_json(self, LINES_TO_DEPTH)?)
     }
 
     /// Reads the report at `path`. Nothing is taken on trust: see [`check`].

@@ -7,6 +7,7 @@ mod cells;
 mod check;
 pub mod file;
 mod memory;
+pub mod merge;
 mod model;
 #[doc(hidden)]
 pub mod testing;

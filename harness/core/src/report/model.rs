@@ -27,10 +27,35 @@ pub struct Report {
     /// Whether every planned trial has ended. False in the file that is written while a run goes on, or that a cut-off
     /// run left.
     pub complete: bool,
+    /// What part of a matrix this is, where the matrix was split over several machines (`run --shard`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// What was built and where it ran.
     pub fingerprint: Fingerprint,
     /// The trials that ended, in the order they ran.
     pub trials: Vec<Trial>,
+}
+
+/// One of the parts that a matrix was split into, and what `merge` must know of the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// Its number, from 1.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+    /// Cells of the whole matrix.
+    pub planned_cells: u64,
+    /// Repetitions of each cell.
+    pub planned_reps: u32,
+    /// Hash of the whole matrix: shards of two matrices are no whole.
+    pub matrix: String,
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {}/{}", self.index, self.of)
+    }
 }
 
 /// What the figures depend on.

@@ -27,6 +27,7 @@ pub fn report(cells: usize, reps: u32) -> Report {
         created_unix_s: 1_760_000_000,
         seed: 7,
         complete: true,
+        shard: None,
         fingerprint: fingerprint(),
         trials,
     }
