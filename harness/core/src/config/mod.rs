@@ -14,6 +14,7 @@ use serde::Deserialize;
 pub use file::{ConfigError, ConfigFault, DEFAULT_FILE};
 pub use value::{BadValue, parse_hard, parse_soft};
 
+use crate::history::Place;
 use crate::metric::{Limits, MetricId};
 use crate::report::Cell;
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub timeout_s: Option<u64>,
     /// Folder of the baselines. A relative one in the file is taken from the file's own folder.
     pub baselines: PathBuf,
+    /// Where the history of runs is kept. A relative file is taken from the settings' own folder.
+    pub store: Place,
     /// The file these settings are from; absent where they are the defaults.
     pub source: Option<PathBuf>,
     limits: Overrides,
@@ -80,6 +83,7 @@ impl Default for Config {
             reps: None,
             timeout_s: None,
             baselines: PathBuf::from("baselines"),
+            store: Place::default(),
             source: None,
             limits: Overrides::new(),
             workloads: BTreeMap::new(),
