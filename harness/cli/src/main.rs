@@ -5,6 +5,7 @@ mod build;
 mod cargo;
 mod experiments;
 mod fail;
+mod history;
 mod matrix;
 mod own_bench;
 mod progress;

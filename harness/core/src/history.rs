@@ -304,8 +304,7 @@ mod tests {
     fn a_change_has_the_levels_on_both_sides_of_it() {
         let mut series = series(&[10.0, 11.0, 10.0, 20.0, 21.0, 20.0, 5.0]);
         series.mark(&[6, 3, 3, 0, 99]);
-        let expected =
-            [Change { index: 3, before: 10.0, after: 20.0 }, Change { index: 6, before: 20.0, after: 5.0 }];
+        let expected = [Change { index: 3, before: 10.0, after: 20.0 }, Change { index: 6, before: 20.0, after: 5.0 }];
         assert_eq!(series.changes, expected);
         assert_eq!(series.changes[0].fraction(), Some(1.0));
         assert_eq!(Change { index: 1, before: 0.0, after: 1.0 }.fraction(), None);

@@ -10,9 +10,11 @@ use heapgate_core::files;
 use heapgate_core::gate::{Lookup, Verdict, judge};
 use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
+use heapgate_store::history::Purpose;
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
+use crate::history::StoreArgs;
 use crate::run::End;
 
 /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
@@ -38,6 +40,8 @@ pub struct Gate {
     /// Also write the verdict as Markdown, for a comment on a pull request
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 impl Gate {
@@ -46,6 +50,7 @@ impl Gate {
         if let Some(folder) = &self.baselines {
             config.baselines.clone_from(folder);
         }
+        let store = self.store.place(&config)?;
         let (report, planned, end) = match &self.report {
             Some(path) => {
                 let report = Report::load(path)?;
@@ -60,6 +65,9 @@ impl Gate {
             }
         };
         let verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config);
+        if self.report.is_none() {
+            self.selection.append(&store, &report, Purpose::Gate, Some(verdict.decision));
+        }
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let written = self
             .markdown

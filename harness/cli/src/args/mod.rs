@@ -5,6 +5,7 @@ mod baseline;
 mod diff;
 mod experiment;
 mod gate;
+mod history;
 mod list;
 mod run;
 mod selection;
@@ -48,6 +49,7 @@ Examples:
   heapgate run -a jemalloc -a jemalloc:dirty_decay_ms=0 tokenize/hf-wordpiece
   heapgate gate --bench index                      a bench of your own: `heapgate_bench::main!`
   heapgate diff before.json after.json             two reports
+  heapgate history peak_rss_bytes                  one metric over all runs
   heapgate baseline record                         this machine's figures become the baseline";
 
 /// Apart in the help of each verb, instead of scattered among its own flags.
@@ -84,6 +86,7 @@ enum Verb {
     /// Record baselines, or list them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
+    History(Box<history::History>),
     List(list::List),
     Experiment(experiment::ExperimentArgs),
     /// Run one trial in this process (what children of `run` and `gate` do)
@@ -102,6 +105,7 @@ impl Cli {
             Verb::Gate(verb) => verb.execute(&self.global),
             Verb::Diff(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
+            Verb::History(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trial(verb) => verb.execute(),

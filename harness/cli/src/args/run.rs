@@ -5,9 +5,11 @@ use heapgate_core::exit;
 use heapgate_core::render;
 use heapgate_segment::layout::Level;
 use heapgate_segment::stacks::MAX_STACK_PERIOD;
+use heapgate_store::history::Purpose;
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
+use crate::history::StoreArgs;
 
 /// Run workloads and record what they do with memory
 ///
@@ -22,6 +24,8 @@ pub struct Run {
     /// Print the report as JSON instead of a table
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// A sample takes about 3 µs. On the HF tokenizer (3 million allocations a trial) one in 64 made 1.35 times the CPU time,
@@ -30,7 +34,9 @@ const DEFAULT_PERIOD: &str = "64";
 
 impl Run {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
-        let mut session = self.selection.session(&global.config()?)?;
+        let config = global.config()?;
+        let store = self.store.place(&config)?;
+        let mut session = self.selection.session(&config)?;
         if self.sites.is_some() && session.settings.level == Level::Off {
             return Err(Failure::usage(
                 "--sites: at --level off nothing is seen of allocations; ask for another level",
@@ -38,6 +44,7 @@ impl Run {
         }
         session.settings.sites = self.sites;
         let ran = session.run()?;
+        self.selection.append(&store, &ran.report, Purpose::Run, None);
         let text = if self.json {
             serde_json::to_string_pretty(&ran.report)?
         } else {
