@@ -197,8 +197,10 @@ fn nothing(query: &SeriesQuery, place: &Place, classes: &[ClassInfo]) -> String 
     let there = match classes {
         [] => "there are no runs at all".to_owned(),
         classes => {
+            let elsewhere = query.class.as_ref().is_some_and(|class| classes.iter().all(|c| c.class != *class));
             let classes: Vec<String> = classes.iter().map(described).collect();
-            format!("there are runs on {}; --all-classes takes them all", classes.join("; "))
+            let way_out = if elsewhere { "; --all-classes takes them all" } else { "" };
+            format!("there are runs on {}{way_out}", classes.join("; "))
         }
     };
     format!("{place}: the history has no {}; {there}", wanted.join(" "))
