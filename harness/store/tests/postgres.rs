@@ -107,7 +107,7 @@ fn a_connection_that_breaks_anywhere_leaves_a_whole_run_or_none() {
     let (mut broken, mut whole) = (0, 0);
     for number in 1..=40 {
         let run = common::run(&common::report(number, 2));
-        let way = breaking_way(&server, number as usize * 250);
+        let way = breaking_way(&server, number as usize * 500);
         let result = Store::open(&Place::Postgres(server.url_at(way)), Mode::Append).and_then(|mut s| s.append(&run));
         let mut store = common::open(&direct);
         let before = common::peaks(&mut store);

@@ -69,8 +69,13 @@ impl Postgres {
 
     /// The version of the tables; `None` where there are none.
     fn version(&mut self) -> Result<Option<i64>, StoreError> {
-        let there = self.query("SELECT CAST(to_regclass('heapgate.meta') AS TEXT)", &[])?;
-        if there.first().is_none_or(|row| row[0] == Value::Null) {
+        // Not `to_regclass`: that may answer from a cache what was so before the lock was waited for.
+        let there = self.query(
+            "SELECT COUNT(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'heapgate' AND c.relname = 'meta'",
+            &[],
+        )?;
+        if there.first().is_none_or(|row| row[0].int() == 0) {
             return Ok(None);
         }
         Ok(self.query("SELECT version FROM heapgate.meta", &[])?.first().map(|row| row[0].int()))
