@@ -7,6 +7,7 @@ mod cargo;
 mod experiments;
 mod fail;
 mod inputs;
+mod history;
 mod matrix;
 mod own_bench;
 mod progress;

@@ -27,6 +27,7 @@ snapshots! {
     baseline_help: "baseline --help"
     baseline_record_help: "baseline record --help"
     baseline_list_help: "baseline list --help"
+    history_help: "history --help"
     list_help: "list --help"
     experiment_help: "experiment --help"
     list: "list"

@@ -13,6 +13,7 @@ pub mod files;
 pub mod fingerprint;
 pub mod gate;
 pub mod hash;
+pub mod history;
 pub mod machine;
 pub mod metric;
 pub mod plan;

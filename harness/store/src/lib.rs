@@ -4,3 +4,4 @@
 //! Nothing here measures, judges or prints.
 
 pub mod objects;
+pub mod history;

@@ -7,9 +7,11 @@ use heapgate_core::baseline::{self, Recording};
 use heapgate_core::exit;
 use heapgate_core::render;
 use heapgate_core::report::Report;
+use heapgate_store::history::Purpose;
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
+use crate::history::StoreArgs;
 use crate::run::{End, unix_s};
 
 // As for verbs: help is on the structs.
@@ -38,6 +40,8 @@ pub struct Record {
     /// Also take exact metrics that differ between repetitions; they are then treated as noisy
     #[arg(long)]
     accept_disagreement: bool,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// List the baselines there are
@@ -63,6 +67,7 @@ impl Baseline {
 impl Record {
     fn execute(self, global: &Global) -> Result<u8, Failure> {
         let config = global.config()?;
+        let store = self.store.place(&config)?;
         let report = match &self.report {
             Some(path) => Report::load(path)?,
             None => {
@@ -74,6 +79,7 @@ impl Record {
                 if !matches!(ran.end, End::Complete) {
                     return ran.end.code(exit::PASS);
                 }
+                self.selection.append(&store, &ran.report, Purpose::Baseline, None);
                 ran.report
             }
         };

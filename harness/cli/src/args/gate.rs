@@ -10,10 +10,12 @@ use heapgate_core::files;
 use heapgate_core::gate::{Lookup, Verdict, judge};
 use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
+use heapgate_store::history::Purpose;
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
 use crate::rounds::Budget;
+use crate::history::StoreArgs;
 use crate::run::End;
 
 /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
@@ -41,6 +43,8 @@ pub struct Gate {
     /// Also write the verdict as Markdown, for a comment on a pull request
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 impl Gate {
@@ -50,6 +54,7 @@ impl Gate {
             config.baselines.clone_from(folder);
         }
         let mut rounds = self.budget.rounds();
+        let store = self.store.place(&config)?;
         let (report, planned, end) = match &self.report {
             Some(path) => {
                 let report = Report::load(path)?;
@@ -68,6 +73,9 @@ impl Gate {
             }
         };
         let verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config, rounds.look());
+        if self.report.is_none() {
+            self.selection.append(&store, &report, Purpose::Gate, Some(verdict.decision));
+        }
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let written = self
             .markdown

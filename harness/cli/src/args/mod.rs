@@ -7,6 +7,7 @@ mod describe;
 mod diff;
 mod experiment;
 mod gate;
+mod history;
 mod list;
 mod merge;
 mod run;
@@ -52,6 +53,7 @@ Examples:
   heapgate gate --bench index                      a bench of your own: `heapgate_bench::main!`
   heapgate ab --base main --bench index            the present tree against another revision, interleaved
   heapgate diff before.json after.json             two reports
+  heapgate history peak_rss_bytes                  one metric over all runs
   heapgate baseline record                         this machine's figures become the baseline";
 
 /// Apart in the help of each verb, instead of scattered among its own flags.
@@ -90,6 +92,7 @@ enum Verb {
     /// Record baselines, or list them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
+    History(Box<history::History>),
     List(list::List),
     Experiment(experiment::ExperimentArgs),
     /// Run one trial in this process (what children of `run` and `gate` do)
@@ -114,6 +117,7 @@ impl Cli {
             Verb::Describe => describe::execute(),
             Verb::Merge(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
+            Verb::History(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trial(verb) => verb.execute(),

@@ -14,6 +14,8 @@ use heapgate_store::objects::{ObjectError, Objects};
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
 use crate::run::{End, Ran, Session};
+use heapgate_store::history::Purpose;
+use crate::history::StoreArgs;
 
 /// Run workloads and record what they do with memory
 ///
@@ -36,6 +38,8 @@ pub struct Run {
     /// Print the report as JSON instead of a table
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// A sample takes about 3 µs. On the HF tokenizer (3 million allocations a trial) one in 64 made 1.35 times the CPU time,
@@ -46,7 +50,9 @@ impl Run {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
         // A wrong URL is told before anything is measured.
         let place = self.put.as_deref().map(|url| self.place(url)).transpose()?;
-        let mut session = self.selection.session(&global.config()?)?;
+        let config = global.config()?;
+        let store = self.store.place(&config)?;
+        let mut session = self.selection.session(&config)?;
         if self.sites.is_some() && session.settings.level == Level::Off {
             return Err(Failure::usage(
                 "--sites: at --level off nothing is seen of allocations; ask for another level",
@@ -59,6 +65,7 @@ impl Run {
         let output = session.output.clone();
         let ran = session.run()?;
         let stored = place.map_or(Ok(()), |place| put(&place, &ran, &output));
+        self.selection.append(&store, &ran.report, Purpose::Run, None);
         let text = if self.json {
             serde_json::to_string_pretty(&ran.report)?
         } else {

@@ -7,14 +7,19 @@ use std::time::Duration;
 use clap::Args;
 use heapgate_bench::{Injection, Under};
 use heapgate_core::config::Config;
+use heapgate_core::gate::Overall;
+use heapgate_core::history::Place;
+use heapgate_core::report::Report;
 use heapgate_core::supervisor::{self, Confinement, Settings};
 use heapgate_segment::layout::{DEFAULT_SLOTS, Level, MAX_SAMPLE_PERIOD, MAX_SLOTS};
+use heapgate_store::history::Purpose;
 use heapgate_workloads::corpus;
 use heapgate_workloads::residency::MAX_DURATION_S;
 use heapgate_workloads::tokenize::documents;
 
 use crate::cargo::Wanted;
 use crate::fail::Failure;
+use crate::history;
 use crate::matrix::{self, Matrix};
 use crate::own_bench;
 use crate::run::Session;
@@ -198,6 +203,15 @@ impl Selection {
 }
 
 impl Selection {
+    /// Appends the report of what was selected to the history, unless a regression was planted in it.
+    pub fn append(&self, store: &Place, report: &Report, purpose: Purpose, decision: Option<Overall>) {
+        if self.inject.is_none() {
+            history::append(store, report, purpose, decision);
+        } else if report.complete && *store != Place::Off {
+            eprintln!("history: a run with a planted regression is not appended");
+        }
+    }
+
     /// The parameters that `--text` and `--lossy` stand for. The file is read here, so that one that is of no use is
     /// told before anything runs.
     fn text_params(&self, source: &Source) -> Result<Vec<String>, Failure> {

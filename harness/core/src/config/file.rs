@@ -9,6 +9,7 @@ use toml::{Spanned, Value};
 
 use super::value::{BadValue, parse_hard, parse_soft};
 use super::{Config, OnMismatch, Override, Overrides, Setting};
+use crate::history::{BadPlace, Place};
 use crate::metric::{ALL, MetricId};
 
 /// The file that is read where none is named.
@@ -60,6 +61,9 @@ pub enum ConfigFault {
         /// The key.
         key: &'static str,
     },
+    /// A store that can't be understood.
+    #[error("store: {0}")]
+    Store(BadPlace),
 }
 
 fn did_you_mean(nearest: &[&str]) -> String {
@@ -74,6 +78,7 @@ struct File {
     reps: Option<Spanned<u32>>,
     timeout: Option<Spanned<u64>>,
     baselines: Option<PathBuf>,
+    store: Option<Spanned<String>>,
     #[serde(default)]
     limits: LimitTable,
     #[serde(default)]
@@ -141,11 +146,17 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
         timeout_s: at_least_one("timeout", file.timeout)?,
         interleaved: false,
         baselines: folder.join(file.baselines.unwrap_or_else(|| PathBuf::from("baselines"))),
+        store: file.store.map_or(Ok(Place::default()), |store| place(&store, folder))?,
         source: Some(path.to_owned()),
         limits: overrides(file.limits)?,
         workloads: workloads.collect::<Result<_, At>>()?,
         workload_lines: lines,
     })
+}
+
+fn place(store: &Spanned<String>, folder: &Path) -> Result<Place, At> {
+    Place::parse(store.get_ref(), folder)
+        .map_err(|bad| At { offset: Some(store.span().start), fault: ConfigFault::Store(bad) })
 }
 
 fn at_least_one<T: Default + PartialEq>(key: &'static str, value: Option<Spanned<T>>) -> Result<Option<T>, At> {
@@ -296,6 +307,17 @@ mod tests {
     fn no_repetition_and_no_time_are_refused() {
         assert!(matches!(error("reps = 0").fault, ConfigFault::Zero { key: "reps" }));
         assert!(matches!(error("timeout = 0").fault, ConfigFault::Zero { key: "timeout" }));
+    }
+
+    #[test]
+    fn a_store_is_a_file_beside_the_settings_or_a_server() {
+        let store = |text: &str| Config::parse(text, Path::new("some/heapgate.toml")).unwrap().store;
+        assert_eq!(store("store = \"kept/h.sqlite\""), Place::Sqlite("some/kept/h.sqlite".into()));
+        assert_eq!(store("store = \"none\""), Place::Off);
+        assert_eq!(store(""), Place::default());
+        let error = error("reps = 5\nstore = \"mysql://ci:hush@db/perf\"");
+        assert_eq!(error.line, Some(2), "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
     }
 
     #[test]

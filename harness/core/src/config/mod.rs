@@ -14,6 +14,7 @@ use serde::Deserialize;
 pub use file::{ConfigError, ConfigFault, DEFAULT_FILE};
 pub use value::{BadValue, parse_hard, parse_soft};
 
+use crate::history::Place;
 use crate::metric::{INTERLEAVED_SHAPE, Limits, MetricId};
 use crate::report::Cell;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub interleaved: bool,
     /// Folder of the baselines. A relative one in the file is taken from the file's own folder.
     pub baselines: PathBuf,
+    /// Where the history of runs is kept. A relative file is taken from the settings' own folder.
+    pub store: Place,
     /// The file these settings are from; absent where they are the defaults.
     pub source: Option<PathBuf>,
     limits: Overrides,
@@ -83,6 +86,7 @@ impl Default for Config {
             timeout_s: None,
             interleaved: false,
             baselines: PathBuf::from("baselines"),
+            store: Place::default(),
             source: None,
             limits: Overrides::new(),
             workloads: BTreeMap::new(),

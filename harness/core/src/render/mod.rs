@@ -6,6 +6,8 @@
 pub mod experiment;
 pub mod experiments_doc;
 pub mod experiments_html;
+pub mod history;
+pub mod history_html;
 pub mod human;
 pub mod json;
 mod label;

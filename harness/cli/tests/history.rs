@@ -1,0 +1,234 @@
+//! The history as users meet it: every run is appended, whatever the store does no verdict changes, and nothing is lost.
+
+mod common;
+#[path = "../../store/tests/common/server.rs"]
+#[allow(dead_code, reason = "another test uses the rest")]
+mod server;
+
+use std::time::{Duration, Instant};
+
+use common::{PARTIAL, Place, QUICK, RECORDED, REPORT, Ran, skip};
+use server::Server;
+
+const HISTORY: &str = ".heapgate/history.sqlite";
+
+/// The recorded report, as if it had begun at another time, with another commit.
+fn report(number: u64) -> String {
+    let mut report: serde_json::Value = serde_json::from_str(&RECORDED.report).expect("JSON");
+    report["created_unix_s"] = (1_760_000_000 + number * 86_400).into();
+    report["fingerprint"]["build"]["commit"] = format!("{number:07x}").into();
+    report.to_string()
+}
+
+/// Sequence numbers and times of the runs in the only series of a metric.
+#[track_caller]
+fn runs(place: &Place, more: &str) -> Vec<(u64, u64)> {
+    let shown = place.run(&format!("history peak_rss_bytes --json {more}")).ends_with(0).json();
+    let series = shown["series"].as_array().expect("series");
+    assert_eq!(series.len(), 1, "{shown}");
+    let points = series[0]["points"].as_array().expect("points");
+    let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+    points.iter().map(|p| (number(&p["sequence"]), number(&p["unix_s"]))).collect()
+}
+
+fn imported(numbers: &[u64]) -> Place {
+    let place = Place::new();
+    for number in numbers {
+        place.write(&format!("{number}.json"), &report(*number));
+    }
+    let files: Vec<String> = numbers.iter().map(|number| format!("{number}.json")).collect();
+    place.run(&format!("history --import {}", files.join(" "))).ends_with(0);
+    place
+}
+
+#[test]
+fn every_complete_run_is_appended() {
+    let place = Place::new();
+    place.run(&format!("run {QUICK}")).ends_with(0);
+    place.run(&format!("run {QUICK}")).ends_with(0);
+    // There is no baseline, so nothing is decided; it was measured all the same.
+    place.run(&format!("gate {QUICK}")).ends_with(4);
+    place.run(&format!("run {QUICK} --store none")).ends_with(0);
+    assert_eq!(runs(&place, "").iter().map(|r| r.0).collect::<Vec<_>>(), [1, 2, 3]);
+    let shown = place.run("history peak_rss_bytes tokenize/wordpiece-heap").ends_with(0).stdout;
+    assert!(shown.contains("tokenize/wordpiece-heap jemalloc") && shown.contains("3 runs"), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+}
+
+#[test]
+fn a_planted_regression_is_not_appended() {
+    let place = Place::new();
+    let ran = place.run(&format!("run {QUICK} --inject extra-allocs=1")).ends_with(0);
+    ran.says(&["a planted regression is not appended"]);
+    assert!(!place.has(HISTORY));
+}
+
+#[test]
+fn the_same_report_is_imported_once() {
+    let place = imported(&[1, 2]);
+    let again = place.run("history --import 2.json 1.json").ends_with(0);
+    again.says(&["0 reports appended", "2 there already"]);
+    assert_eq!(runs(&place, "").len(), 2);
+}
+
+#[test]
+fn a_report_that_is_wrong_imports_none() {
+    let place = imported(&[1]);
+    place.write("2.json", &report(2));
+    place.write("wrong.json", &report(3).replacen("\"schema_version\":1", "\"schema_version\":9", 1));
+    let ran = place.run("history --import 2.json wrong.json").ends_with(2);
+    ran.says(&["wrong.json", "schema version 9"]);
+    assert_eq!(runs(&place, "").len(), 1);
+}
+
+#[test]
+fn a_clock_that_jumps_reorders_nothing_and_is_told() {
+    let place = imported(&[5, 9, 2, 10]);
+    let days: Vec<u64> = runs(&place, "").iter().map(|r| (r.1 - 1_760_000_000) / 86_400).collect();
+    assert_eq!(days, [5, 9, 2, 10]);
+    let shown = place.run("history peak_rss_bytes").ends_with(0).stdout;
+    assert!(shown.contains("the clock goes back from 2025-10-18 (run 2) to 2025-10-11 (run 3)"), "{shown}");
+    assert_eq!(runs(&place, "--last 2").iter().map(|r| r.0).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(runs(&place, "--since 2025-10-18").iter().map(|r| r.0).collect::<Vec<_>>(), [2, 4]);
+}
+
+#[test]
+fn a_page_is_written_with_every_commit() {
+    let place = imported(&[1, 2, 3]);
+    place.run("history peak_rss_bytes --html page.html").ends_with(0);
+    let page = place.read("page.html");
+    assert!(["0000001", "0000002", "0000003"].iter().all(|commit| page.contains(commit)), "{page}");
+    place.run("history peak_rss_bytes --html missing/page.html").ends_with(1).says(&["missing/page.html"]);
+}
+
+#[test]
+fn names_that_are_wrong_are_told_with_what_there_is() {
+    let place = imported(&[1]);
+    place.run("history peak_rss").ends_with(2).says(&["unknown metric 'peak_rss'", "heapgate list metrics"]);
+    place.run("history peak_rss_bytes decode").ends_with(2).says(&["no peak_rss_bytes of decode", "1 run"]);
+    place.run("history peak_rss_bytes --class other").ends_with(2).says(&["on other", "1 run", "--all-classes"]);
+    place.run("history peak_rss_bytes --since 2025-02-30").ends_with(2).says(&["a day such as"]);
+    place.run("history peak_rss_bytes --store mysql://h/d").ends_with(2).says(&["'mysql://h/d' is no store"]);
+    place.run("history peak_rss_bytes --store other.sqlite").ends_with(2).says(&["other.sqlite", "no history yet"]);
+    assert!(!place.has("other.sqlite"));
+}
+
+/// Makes the recorded history one of schema version 9.
+fn make_newer(place: &Place) {
+    /// Where the head of a SQLite file has `PRAGMA user_version`, big-endian (sqlite.org/fileformat.html, 1.3.12).
+    const USER_VERSION: usize = 60;
+    let mut bytes = std::fs::read(place.path(HISTORY)).expect("read");
+    bytes[USER_VERSION..USER_VERSION + 4].copy_from_slice(&9u32.to_be_bytes());
+    std::fs::write(place.path(HISTORY), bytes).expect("write");
+}
+
+#[test]
+fn a_newer_store_is_refused_with_both_versions() {
+    let place = imported(&[1]);
+    make_newer(&place);
+    let words = ["schema version 9", "reads version 1", "use a newer heapgate", HISTORY];
+    place.run("history peak_rss_bytes").ends_with(2).says(&words);
+    place.run("history --import 1.json").ends_with(2).says(&words);
+}
+
+#[test]
+fn a_store_that_fails_changes_no_verdict_and_loses_no_run() {
+    let place = imported(&[1]);
+    let good = std::fs::read(place.path(HISTORY)).expect("read");
+    make_newer(&place);
+    let ran = place.run(&format!("run {QUICK}")).ends_with(0);
+    let ran = ran.says(&["warning: the run is not in the history", "schema version 9", ".heapgate/spool/"]);
+    assert!(ran.stderr.contains("report: ") && place.has(REPORT), "{}", ran.stderr);
+    std::fs::write(place.path(HISTORY), good).expect("write");
+    place.run("history --send").ends_with(0).says(&["1 run that had waited was sent"]);
+    assert_eq!(runs(&place, "").len(), 2);
+    place.run("history --send").ends_with(0).says(&["no run waits"]);
+}
+
+#[test]
+fn a_store_in_a_folder_without_rights_is_a_warning() {
+    let place = imported(&[1]);
+    place.shell("mkdir locked && cp .heapgate/history.sqlite locked && chmod 755 . && chmod 555 locked");
+    place.shell("chmod 444 locked/history.sqlite; mkdir open && chmod 777 open");
+    // Rights don't bind the superuser, so heapgate is then run as nobody.
+    let nobody = "$(test $(id -u) = 0 && echo setpriv --reuid=65534 --regid=65534 --clear-groups)";
+    if place.shell(&format!("! {nobody} touch locked/new && {nobody} $heapgate --version")).code != Some(0) {
+        return skip("a store without rights, since heapgate can't be run without any here");
+    }
+    let run = |arguments: &str| place.shell(&format!("cd open && {nobody} $heapgate {arguments}"));
+    let ran = run(&format!("run {QUICK} --store ../locked/history.sqlite"));
+    let read = run("history peak_rss_bytes --store ../locked/history.sqlite");
+    let missing = run(&format!("run {QUICK} --store ../locked/other.sqlite"));
+    // Or the folder can't be removed.
+    place.shell("chmod 755 locked");
+    ran.ends_with(0).says(&["warning", "locked/history.sqlite", "choose another place with --store"]);
+    assert!(read.ends_with(0).stdout.contains("1 run"), "what can't be written can be read");
+    missing.ends_with(0).says(&["warning", "locked/other.sqlite"]);
+    assert_eq!(std::fs::read_dir(place.path("open/.heapgate/spool")).expect("runs that wait").count(), 2);
+}
+
+#[test]
+fn two_that_append_at_once_both_succeed() {
+    let place = imported(&[1]);
+    for number in 2..10 {
+        place.write(&format!("{number}.json"), &report(number));
+    }
+    let children: Vec<_> = (2..10)
+        .map(|number| {
+            let mut command = place.command(&format!("history --import {number}.json --store new/h.sqlite"));
+            command.stderr(std::process::Stdio::piped()).spawn().expect("start")
+        })
+        .collect();
+    for child in children {
+        Ran::from(child.wait_with_output().expect("ends")).ends_with(0);
+    }
+    assert_eq!(runs(&place, "--store new/h.sqlite").len(), 8);
+}
+
+#[test]
+fn the_settings_name_the_store_and_the_flag_wins() {
+    let place = imported(&[1]);
+    place.write("heapgate.toml", "store = \"kept/team.sqlite\"\n");
+    place.run("history --import 1.json").ends_with(0).says(&["kept/team.sqlite"]);
+    assert!(place.has("kept/team.sqlite"));
+    place.run(&format!("history --import 1.json --store {HISTORY}")).ends_with(0).says(&["1 there already"]);
+}
+
+#[test]
+fn a_server_that_goes_away_during_a_run_gets_it_later() {
+    let Some(mut server) = Server::start() else { return };
+    let place = Place::new();
+    let store = format!("--store {}", server.url());
+    place.run(&format!("run {QUICK} {store}")).ends_with(0);
+    let started = place
+        .command(&format!("run {} {store}", QUICK.replace("-n 1", "-n 8")))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("start");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !place.has(PARTIAL) {
+        assert!(Instant::now() < end, "no trial has ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.stop();
+    let ran = Ran::from(started.wait_with_output().expect("ends")).ends_with(0);
+    let ran = ran.says(&["warning: the run is not in the history", "127.0.0.1", ".heapgate/spool/", "--send"]);
+    assert!(!ran.stderr.contains("hush"), "a password:\n{}", ran.stderr);
+    assert!(place.has(REPORT));
+    let lost = place.run(&format!("history peak_rss_bytes {store}")).ends_with(1);
+    assert!(!lost.says(&["cannot be opened", "check that the server runs"]).stderr.contains("hush"));
+    server.start_again();
+    // It goes with the next run, and before it.
+    let ran = place.run(&format!("run {QUICK} {store}")).ends_with(0);
+    ran.says(&["1 run that had waited was sent"]);
+    let reps = place.run(&format!("history peak_rss_bytes --json {store}")).ends_with(0).json();
+    let reps: Vec<u64> = reps["series"][0]["points"]
+        .as_array()
+        .expect("points")
+        .iter()
+        .map(|p| p["reps"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(reps, [1, 8, 1]);
+    assert_eq!(std::fs::read_dir(place.path(".heapgate/spool")).expect("a folder").count(), 0);
+}
