@@ -4,6 +4,7 @@
 mod baseline;
 mod diff;
 mod experiment;
+mod exports;
 mod gate;
 mod list;
 mod run;
