@@ -3,6 +3,7 @@
 use super::human;
 use super::summary::{self, Figures};
 use crate::gate::{ComparedWith, Line, ProblemKind};
+use crate::report::PhaseKind;
 
 /// Everything a line says in figures: `41.3 MiB → 52.0 MiB, +26.0% (+24.1% to +27.9%, 95% sure), limit 15%, smallest
 /// change it could see 1.2%`.
@@ -64,6 +65,17 @@ pub(super) fn problem(kind: ProblemKind) -> &'static str {
         ProblemKind::CellNotInBaseline => "cell-not-in-baseline",
         ProblemKind::UnitDiffers => "unit-differs",
         ProblemKind::NothingCompared => "nothing-compared",
+    }
+}
+
+/// A phase in a sentence: `measuring`.
+pub(super) fn phase(kind: PhaseKind) -> &'static str {
+    match kind {
+        PhaseKind::Setup => "setup",
+        PhaseKind::Warmup => "warm-up",
+        PhaseKind::Prefill => "prefill",
+        PhaseKind::Measure => "measuring",
+        PhaseKind::Drain => "draining",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{bencher, benchfmt, github_benchmark, json, junit, markdown, otava, perfherder, sarif};
+use super::{bencher, benchfmt, github_benchmark, html, json, junit, markdown, otava, perfherder, sarif};
 use crate::gate::Verdict;
 use crate::report::Report;
 
@@ -66,6 +66,8 @@ formats! {
         |r, _| Ok(otava::render(r)) }
     Perfherder { "perfherder", "json", "PERFHERDER_DATA, for Mozilla's Treeherder",
         perfherder::render }
+    Html { "html", "html", "One page that needs nothing else, with every repetition and the stalls",
+        |r, v| Ok(html::render(r, v)) }
     Json { "json", "json", "The whole verdict, by schemas/verdict-v2.json",
         |_, v| json::render(v) }
 }

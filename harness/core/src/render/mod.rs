@@ -11,6 +11,8 @@ pub mod experiments_doc;
 pub mod experiments_html;
 pub mod export;
 pub mod github_benchmark;
+pub mod html;
+mod html_plots;
 pub mod human;
 pub mod json;
 pub mod junit;

@@ -215,6 +215,12 @@ fn markdown_failing() {
 }
 
 #[test]
+fn markdown_with_evidence() {
+    let (report, verdict) = with_evidence();
+    insta::assert_snapshot!(markdown::render(&report, &verdict));
+}
+
+#[test]
 fn markdown_inconclusive() {
     let (report, verdict) = inconclusive();
     insta::assert_snapshot!(markdown::render(&report, &verdict));
@@ -315,6 +321,7 @@ exports! {
     export_benchfmt: Benchfmt
     export_otava: Otava
     export_perfherder: Perfherder
+    export_html: Html
 }
 
 #[test]
