@@ -37,7 +37,8 @@ pub fn render(report: &Report, verdict: &Verdict) -> Result<String, serde_json::
                 extra.push_str(&format!("\n{}: {}", summary::decided(&line.decision), line.reason));
             }
             // Half of the way from the smallest to the largest: the range is that of a symmetric error.
-            let range = (most > least).then(|| format!("± {}", (most - least) / 2.0));
+            // With a decimal point, whole or not: a number of one digit is not read.
+            let range = (most > least).then(|| format!("± {:?}", (most - least) / 2.0));
             Bench { name: format!("{} {}", series.name, series.metric), unit: series.unit, value, range, extra }
         })
         .collect();
