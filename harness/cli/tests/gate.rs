@@ -193,16 +193,6 @@ fn an_export_that_cannot_be_written_is_told_before_anything_runs() {
 }
 
 #[test]
-fn an_export_that_fails_does_not_hide_the_verdict_nor_the_other_exports() {
-    let place = Place::new();
-    place.write("report.json", &RECORDED.report);
-    // What is no regular file is only tried when it is written to.
-    let exports = "--export junit=/dev/full --export json=out.json";
-    let ran = place.run(&format!("diff report.json report.json {exports}"));
-    assert!(ran.code == Some(1) && ran.stderr.contains("/dev/full"), "{ran:?}");
-}
-
-#[test]
 fn a_difference_of_two_reports_is_judged_by_the_same_rules() {
     let place = Place::new();
     place.write("before.json", &RECORDED.report);

@@ -69,7 +69,28 @@ impl Exports {
 
 #[cfg(test)]
 mod tests {
+    use heapgate_core::config::Config;
+    use heapgate_core::gate::compare;
+    use heapgate_core::report::testing;
+
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_does_not_keep_the_others_from_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (nowhere, good) = (folder.path().join("nowhere/out.xml"), folder.path().join("out.sarif"));
+        let exports = Exports {
+            export: vec![
+                Export { format: Format::Junit, file: nowhere.clone() },
+                Export { format: Format::Sarif, file: good.clone() },
+                Export { format: Format::Json, file: folder.path().to_owned() },
+            ],
+        };
+        let report = testing::report(1, 2);
+        let error = exports.write(&report, &compare(&report, &report, &Config::default())).unwrap_err().to_string();
+        assert!(error.contains(&*nowhere.to_string_lossy()) && error.contains("; "), "both are named: {error}");
+        assert!(std::fs::read_to_string(good).unwrap().contains("2.1.0"));
+    }
 
     #[test]
     fn an_export_names_a_format_and_a_file() {
