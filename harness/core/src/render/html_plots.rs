@@ -127,15 +127,15 @@ pub(super) fn stall_histogram(trials: &CellTrials<'_>) -> Option<String> {
         human::counted(histogram::count(&clean), "call"),
         human::count(histogram::count(&interrupted))
     );
-    for power in 0..=top as i32 {
-        let at = y(10f64.powi(power));
+    for power in 0..=top as u32 {
+        let at = y(10f64.powf(f64::from(power)));
         let _ = write!(
             out,
             "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"var(--line)\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             WIDTH - 10.0,
             LEFT - 6.0,
             at + 4.0,
-            human::count(10u64.pow(power.unsigned_abs()))
+            power_of_ten(power)
         );
     }
     for decade in first as i32..=last as i32 {
@@ -164,6 +164,12 @@ pub(super) fn stall_histogram(trials: &CellTrials<'_>) -> Option<String> {
     push_quantiles(&mut out, &clean, |ticks| x((ticks / ticks_per_ns).max(1.0).log10()), TOP, HEIGHT - BOTTOM);
     out.push_str("</svg></figure>\n");
     Some(out)
+}
+
+/// `1`, `10`, `100`, `1k`, … as short as an axis wants it.
+fn power_of_ten(power: u32) -> String {
+    let prefix = ["", "k", "M", "G", "T"].get(power as usize / 3).copied().unwrap_or("P");
+    format!("1{}{prefix}", "0".repeat(power as usize % 3))
 }
 
 /// Marks of the clean calls' quantiles; those that stand too close share a label.
@@ -276,6 +282,11 @@ mod tests {
         assert!(svg.contains(">P99 to P99.9<") && !svg.contains("NaN"), "{svg}");
         report.trials[0].ticks_per_second = 0.0;
         assert_eq!(stall_histogram(&report.cells()[0]), None);
+    }
+
+    #[test]
+    fn an_axis_is_labelled_in_short() {
+        assert_eq!([0, 2, 3, 7].map(power_of_ten), ["1", "100", "1k", "10M"]);
     }
 
     #[test]
