@@ -168,6 +168,31 @@ fn the_verdict_as_markdown_is_written_beside_the_table() {
 }
 
 #[test]
+fn every_format_is_exported_beside_the_table() {
+    let place = Place::new();
+    place.write("report.json", &RECORDED.report);
+    let formats = place.run("list formats --json").ends_with(0).json();
+    let names: Vec<&str> = formats["formats"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    let flags: Vec<String> = names.iter().map(|name| format!("--export {name}=out.{name}")).collect();
+    let ran = place.run(&format!("diff report.json report.json {}", flags.join(" "))).ends_with(0);
+    assert!(ran.stdout.contains("PASS"), "{}", ran.stdout);
+    for name in names {
+        assert!(!place.read(&format!("out.{name}")).is_empty(), "{name}");
+    }
+    assert_eq!(place.json("out.json")["decision"], "pass");
+}
+
+#[test]
+fn an_export_that_cannot_be_written_is_told_before_anything_runs() {
+    let place = Place::new();
+    let ran = place.run(&format!("gate {TWICE} --export junit=nowhere/out.xml")).ends_with(1);
+    assert!(!place.has(common::REPORT), "nothing was run");
+    ran.says(&["nowhere/out.xml"]);
+    place.run("gate --export yaml=out").ends_with(2).says(&["'yaml'", "junit", "sarif"]);
+    place.run("gate --export junit=same --export sarif=same").ends_with(2).says(&["name two files"]);
+}
+
+#[test]
 fn a_difference_of_two_reports_is_judged_by_the_same_rules() {
     let place = Place::new();
     place.write("before.json", &RECORDED.report);

@@ -44,16 +44,16 @@ fn lists_as_json_have_these_members() {
     let list: serde_json::Value = serde_json::from_str(&shown("list --json")).expect("JSON");
     let members = |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     insta::assert_snapshot!(
-        ["workloads", "allocators", "metrics"]
+        ["workloads", "allocators", "metrics", "formats"]
             .map(|name| format!("{name}: {}", members(&list[name][0]).join(", ")))
             .join("\n")
     );
-    assert_eq!(members(&list), ["allocators", "metrics", "workloads"]);
+    assert_eq!(members(&list), ["allocators", "formats", "metrics", "workloads"]);
 }
 
 #[test]
 fn a_part_of_the_list_is_listed_alone() {
-    for part in ["workloads", "allocators", "metrics"] {
+    for part in ["workloads", "allocators", "metrics", "formats"] {
         let list: serde_json::Value = serde_json::from_str(&shown(&format!("list {part} --json"))).expect("JSON");
         assert_eq!(list.as_object().expect("an object").keys().collect::<Vec<_>>(), [part]);
     }

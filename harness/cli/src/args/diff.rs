@@ -8,6 +8,7 @@ use heapgate_core::gate::{Look, compare};
 use heapgate_core::render;
 use heapgate_core::report::Report;
 
+use super::exports::Exports;
 use super::{Global, print};
 use crate::fail::Failure;
 
@@ -24,18 +25,23 @@ pub struct Diff {
     /// Print the verdict as JSON instead of a table
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    exports: Exports,
 }
 
 impl Diff {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
+        self.exports.check()?;
         let config = global.config()?;
         let (before, after) = (Report::load(&self.before)?, Report::load(&self.after)?);
         let verdict = compare(&before, &after, &config, Look::ONLY);
+        let exported = self.exports.write(&after, &verdict);
         if self.json {
             print(&render::json::render(&verdict)?)?;
         } else {
             print(&render::terminal::render(&after, &verdict, global.options(self.verbose)))?;
         }
+        exported?;
         Ok(exit::exit_code(&verdict, &after))
     }
 }

@@ -12,6 +12,7 @@ use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
 use heapgate_store::history::Purpose;
 
+use super::exports::Exports;
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
 use crate::rounds::Budget;
@@ -45,10 +46,13 @@ pub struct Gate {
     markdown: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    exports: Exports,
 }
 
 impl Gate {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
+        self.exports.check()?;
         let mut config = global.config()?;
         if let Some(folder) = &self.baselines {
             config.baselines.clone_from(folder);
@@ -81,9 +85,11 @@ impl Gate {
             .markdown
             .as_deref()
             .map_or(Ok(()), |path| files::atomic_write(path, render::markdown::render(&report, &verdict).as_bytes()));
+        let exported = self.exports.write(&report, &verdict);
         self.print(&report, &verdict, global)?;
         let code = end.code(exit::exit_code(&verdict, &report))?;
         written?;
+        exported?;
         Ok(code)
     }
 

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use heapgate_bench::Base;
 use heapgate_core::exit;
 use heapgate_core::metric;
+use heapgate_core::render::export::Format;
 use heapgate_core::render::{self, hanging};
 use heapgate_workloads::variants;
 use serde_json::json;
@@ -11,10 +12,10 @@ use serde_json::json;
 use super::{Global, print};
 use crate::fail::Failure;
 
-/// List workloads, allocators or metrics
+/// List workloads, allocators, metrics or export formats
 #[derive(Debug, Args)]
 pub struct List {
-    /// What to list [default: all three]
+    /// What to list [default: all]
     #[arg(value_enum)]
     what: Option<What>,
     /// Print as JSON
@@ -30,6 +31,8 @@ enum What {
     Allocators,
     /// What is measured, and its limits
     Metrics,
+    /// What `--export` can write
+    Formats,
 }
 
 impl List {
@@ -41,6 +44,7 @@ impl List {
                 (What::Workloads, "workloads", workloads_json as fn() -> serde_json::Value),
                 (What::Allocators, "allocators", allocators_json),
                 (What::Metrics, "metrics", metrics_json),
+                (What::Formats, "formats", formats_json),
             ] {
                 if wanted(what) {
                     all.insert(name.to_owned(), list());
@@ -59,6 +63,9 @@ impl List {
         }
         if wanted(What::Metrics) {
             parts.push(render::list::render(&global.config()?, global.options(false)));
+        }
+        if wanted(What::Formats) {
+            parts.push(formats(width));
         }
         print(&parts.join("\n"))?;
         Ok(exit::PASS)
@@ -125,4 +132,17 @@ fn metrics_json() -> serde_json::Value {
             })
         })
         .collect()
+}
+
+fn formats(width: usize) -> String {
+    let mut text = String::from("Formats\n");
+    for format in Format::ALL {
+        text.push_str(&hanging(&format!("  {format:<16} "), format.help(), width));
+    }
+    text
+}
+
+fn formats_json() -> serde_json::Value {
+    let one = |f: &Format| json!({"name": f.name(), "extension": f.extension(), "about": f.help()});
+    Format::ALL.iter().map(one).collect()
 }

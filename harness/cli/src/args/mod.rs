@@ -6,6 +6,7 @@ mod baseline;
 mod describe;
 mod diff;
 mod experiment;
+mod exports;
 mod gate;
 mod history;
 mod list;

@@ -171,6 +171,6 @@ fn push_curve(out: &mut String, curve: &Curve) {
     out.push_str("</svg></figure>\n");
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

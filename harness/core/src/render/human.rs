@@ -137,6 +137,13 @@ pub fn date(unix_s: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// Date and time of a time in seconds since 1970, UTC: `2025-10-09T08:53:20`.
+#[must_use]
+pub fn date_time(unix_s: u64) -> String {
+    let second = unix_s % 86_400;
+    format!("{}T{:02}:{:02}:{:02}", date(unix_s), second / 3600, second / 60 % 60, second % 60)
+}
+
 fn with_digits(unit: Unit, value: f64, more: usize) -> String {
     match unit {
         Unit::Count => plain(value, PLAIN_DIGITS + more),
@@ -285,5 +292,6 @@ mod tests {
         ] {
             assert_eq!(date(unix_s), text);
         }
+        assert_eq!(date_time(1_760_000_000), "2025-10-09T08:53:20");
     }
 }

@@ -3,18 +3,30 @@
 //! `human` formats all numbers, `style` all colours, `label` all names of cells. Callers decide where the text goes,
 //! how wide that is, and whether it takes colours.
 
+pub mod bencher;
+pub mod benchfmt;
+mod evidence;
 pub mod experiment;
 pub mod experiments_doc;
 pub mod experiments_html;
 pub mod history;
 pub mod history_html;
+pub mod export;
+pub mod github_benchmark;
+pub mod html;
+mod html_plots;
 pub mod human;
 pub mod json;
+pub mod junit;
 mod label;
 pub mod list;
 pub mod markdown;
 pub mod metrics_doc;
+pub mod otava;
+pub mod perfherder;
 pub mod run;
+pub mod sarif;
+mod series;
 pub mod sites;
 mod style;
 mod summary;

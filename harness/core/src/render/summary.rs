@@ -17,6 +17,19 @@ pub(super) fn word(decision: Overall) -> &'static str {
     }
 }
 
+/// One line's decision in a word or two.
+pub(super) fn decided(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Pass => "pass",
+        Decision::Improved => "better",
+        Decision::Fail => "FAIL",
+        Decision::Inconclusive => "unsure",
+        Decision::NotCompared { .. } => "left out",
+        Decision::Accepted { .. } => "accepted",
+        Decision::Info => "no limit",
+    }
+}
+
 /// The verdict in one sentence, without its word.
 pub(super) fn sentence(verdict: &Verdict) -> String {
     let tally = verdict.tally;

@@ -3,9 +3,9 @@
 use super::*;
 use crate::baseline::{Baseline, Found, Recording};
 use crate::config::Config;
-use crate::gate::{Look, Lookup, Verdict, compare, judge};
+use crate::gate::{ChangeInterval, Decision, Line, Look, Lookup, MemoryLine, MemoryPartLine, Verdict, compare, judge};
 use crate::metric::MetricId;
-use crate::report::{Outcome, PhaseKind, Report, testing};
+use crate::report::{MemoryPart, Outcome, PhaseKind, Report, Site, Sites, testing};
 
 fn config(text: &str) -> Config {
     Config::parse(text, "heapgate.toml".as_ref()).unwrap()
@@ -76,6 +76,48 @@ fn other_machine() -> (Report, Verdict) {
 fn empty() -> (Report, Verdict) {
     let report = testing::report(0, 0);
     (report.clone(), judge(&report, &[], &[], &Config::default(), Look::ONLY))
+}
+
+/// [`failing`], as the statistics fill it in, with call sites and the account of memory.
+pub(super) fn with_evidence() -> (Report, Verdict) {
+    let (mut report, mut verdict) = failing();
+    for line in verdict.lines.iter_mut().filter(|l| l.decision == Decision::Fail) {
+        line.advice = vec!["`heapgate run --sites` shows which lines allocate".into()];
+    }
+    let of_first = |line: &&mut Line| line.cell == testing::cell(0) && line.metric == MetricId::PeakRss;
+    if let Some(line) = verdict.lines.iter_mut().find(of_first) {
+        line.interval = Some(ChangeInterval { low: 0.241, high: 0.279, confidence: 0.95 });
+        (line.resolution, line.p_value) = (Some(0.012_345), Some(0.000_01));
+        line.advice = vec!["most of the growth is live data: look for what is kept | <b>longer</b>".into()];
+    }
+    let bytes = [(20e6, 28e6), (2e6, 3e6), (3e6, 3.5e6), (9e6, 11e6), (8e6, 8e6)];
+    let parts = MemoryPart::ALL.into_iter().zip(bytes);
+    verdict.memory = vec![MemoryLine {
+        cell: testing::cell(0),
+        phase: PhaseKind::Measure,
+        parts: parts
+            .map(|(part, (baseline_bytes, now_bytes))| MemoryPartLine { part, baseline_bytes, now_bytes })
+            .collect(),
+    }];
+    let site = |function: &str, line, samples, sampled_bytes| Site {
+        call: "Vec::push".into(),
+        function: function.into(),
+        file: "workloads/src/tokenize/wordpiece.rs".into(),
+        line,
+        samples,
+        sampled_bytes,
+    };
+    for trial in report.trials.iter_mut().filter(|t| t.cell == testing::cell(0)) {
+        trial.sites = Some(Sites {
+            period: 64,
+            samples: 300,
+            sampled_bytes: 30_000,
+            distinct_sites: 2,
+            sites: vec![site("encode", 120, 200, 10_000), site("load<&str>", 31, 100, 20_000)],
+            ..Sites::default()
+        });
+    }
+    (report, verdict)
 }
 
 fn terminal(of: (Report, Verdict)) -> String {
@@ -175,6 +217,12 @@ fn markdown_failing() {
 }
 
 #[test]
+fn markdown_with_evidence() {
+    let (report, verdict) = with_evidence();
+    insta::assert_snapshot!(markdown::render(&report, &verdict));
+}
+
+#[test]
 fn markdown_inconclusive() {
     let (report, verdict) = inconclusive();
     insta::assert_snapshot!(markdown::render(&report, &verdict));
@@ -246,4 +294,53 @@ fn list_shows_the_configured_limits() {
     let config = config("[limits]\npeak_rss_bytes = { soft = \"3%\", hard = \"500 MiB\" }");
     let text = list::render(&config, Options::default());
     assert!(text.lines().any(|l| l.starts_with("peak_rss_bytes") && l.ends_with("3%, 500 MiB")), "{text}");
+}
+
+/// One cell is enough to show a format that repeats itself.
+fn exported(format: export::Format) -> String {
+    let (mut report, mut verdict) = with_evidence();
+    let cells = [testing::cell(0), testing::cell(1)];
+    report.trials.retain(|t| cells.contains(&t.cell));
+    verdict.lines.retain(|l| cells.contains(&l.cell));
+    format.render(&report, &verdict).unwrap()
+}
+
+/// One snapshot each, named after the format.
+macro_rules! exports {
+    ($($name:ident: $format:ident)*) => {$(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(exported(export::Format::$format));
+        }
+    )*};
+}
+
+exports! {
+    export_junit: Junit
+    export_sarif: Sarif
+    export_bencher: Bencher
+    export_github_benchmark: GithubBenchmark
+    export_benchfmt: Benchfmt
+    export_otava: Otava
+    export_perfherder: Perfherder
+    export_html: Html
+}
+
+#[test]
+fn junit_inconclusive() {
+    let (report, verdict) = inconclusive();
+    insta::assert_snapshot!(junit::render(&report, &verdict));
+}
+
+#[test]
+fn every_format_takes_every_verdict() {
+    for (report, verdict) in [passing(), failing(), with_evidence(), inconclusive(), other_machine(), empty()] {
+        for format in export::Format::ALL {
+            let text = format.render(&report, &verdict).unwrap();
+            assert!(text.ends_with('\n') || *format == export::Format::Json, "{format}");
+            if format.extension() == "json" || *format == export::Format::Sarif {
+                serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            }
+        }
+    }
 }
