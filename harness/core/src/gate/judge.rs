@@ -264,6 +264,7 @@ fn trial_problems(report: &Report) -> Vec<Problem> {
             text: trial.outcome.to_string(),
         })
         .collect();
+    problems.extend(super::doubt::missing_repetitions(report));
     if !report.complete {
         let text = "the run was cut off before all its trials ended; run it again".to_owned();
         problems.push(Problem { kind: ProblemKind::RunIncomplete, place: String::new(), text });
@@ -314,7 +315,7 @@ fn decisions(verdict: &Verdict) -> impl Iterator<Item = &Decision> {
 }
 
 /// Answers that agree are not counted: the tally is of metrics, and of what stands in the way.
-fn tally(verdict: &Verdict) -> Tally {
+pub(super) fn tally(verdict: &Verdict) -> Tally {
     let mut tally = Tally::default();
     let of_answers = verdict.answers.iter().map(|a| &a.decision).filter(|d| **d != Decision::Pass);
     for decision in verdict.lines.iter().map(|l| &l.decision).chain(of_answers) {
@@ -332,7 +333,7 @@ fn tally(verdict: &Verdict) -> Tally {
 }
 
 /// A regression is certain, whatever else could not be compared; and what could not be compared is no pass.
-fn overall(verdict: &Verdict) -> Overall {
+pub(super) fn overall(verdict: &Verdict) -> Overall {
     if decisions(verdict).any(|d| *d == Decision::Fail) {
         Overall::Fail
     } else if decisions(verdict).any(|d| *d == Decision::Inconclusive) || !verdict.problems.is_empty() {
