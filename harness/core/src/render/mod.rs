@@ -3,6 +3,7 @@
 //! `human` formats all numbers, `style` all colours, `label` all names of cells. Callers decide where the text goes,
 //! how wide that is, and whether it takes colours.
 
+pub mod baseline;
 pub mod experiment;
 pub mod experiments_doc;
 pub mod experiments_html;

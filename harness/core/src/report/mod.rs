@@ -6,6 +6,7 @@
 mod cells;
 mod check;
 pub mod file;
+mod join;
 mod memory;
 mod model;
 #[doc(hidden)]
@@ -14,5 +15,6 @@ pub mod testing;
 pub use cells::{CellTrials, RepStalls};
 pub use check::{Fault, LARGEST_COUNT, check, check_trial};
 pub(crate) use check::{finite, histogram as check_histogram, measured};
+pub use join::{JoinError, join};
 pub use memory::{MemoryAccount, MemoryPart, account};
 pub use model::*;
