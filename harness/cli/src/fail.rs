@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use heapgate_core::baseline::{BaselineSaveError, NotABaseline};
+use heapgate_core::baseline::{BaselineSaveError, LockError, NotABaseline, PruneError};
 use heapgate_core::config::ConfigError;
 use heapgate_core::document::LoadError;
 use heapgate_core::exit;
 use heapgate_core::files::WriteError;
+use heapgate_core::report::JoinError;
 use heapgate_core::report::file::SaveError;
 use heapgate_core::supervisor::SuperviseError;
 
@@ -92,6 +93,28 @@ impl From<SaveError> for Failure {
 
 impl From<BaselineSaveError> for Failure {
     fn from(error: BaselineSaveError) -> Self {
+        Self::internal(error)
+    }
+}
+
+/// Reports of different machines or builds are a comparison that can't be made.
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::SameRun { .. } => Self::usage(error),
+            JoinError::Differs { .. } | JoinError::Cells { .. } => Self::inconclusive(error),
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<PruneError> for Failure {
+    fn from(error: PruneError) -> Self {
         Self::internal(error)
     }
 }

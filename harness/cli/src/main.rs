@@ -5,12 +5,14 @@ mod build;
 mod cargo;
 mod experiments;
 mod fail;
+mod inputs;
 mod matrix;
 mod own_bench;
 mod progress;
 mod run;
 mod source;
 mod store;
+mod who;
 
 use std::process::ExitCode;
 

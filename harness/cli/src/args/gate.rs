@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use heapgate_core::baseline;
-use heapgate_core::config::Config;
+use heapgate_core::config::{Config, Date};
 use heapgate_core::exit;
 use heapgate_core::files;
-use heapgate_core::gate::{Lookup, Verdict, judge};
+use heapgate_core::gate::{Lookup, Verdict, accept, judge, note_doubts};
 use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
-use crate::run::End;
+use crate::run::{End, unix_s};
 
 /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
 ///
@@ -59,7 +59,9 @@ impl Gate {
                 (ran.report, planned, ran.end)
             }
         };
-        let verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config);
+        let mut verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config);
+        accept(&mut verdict, &config, Date::today());
+        note_doubts(&mut verdict, &report, unix_s());
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let written = self
             .markdown

@@ -14,7 +14,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use heapgate_core::config::Config;
+use heapgate_core::config::{Config, Date};
 use heapgate_core::render::{Options, Style};
 
 use crate::fail::Failure;
@@ -48,7 +48,8 @@ Examples:
   heapgate run -a jemalloc -a jemalloc:dirty_decay_ms=0 tokenize/hf-wordpiece
   heapgate gate --bench index                      a bench of your own: `heapgate_bench::main!`
   heapgate diff before.json after.json             two reports
-  heapgate baseline record                         this machine's figures become the baseline";
+  heapgate baseline record                         this machine's figures become the baseline
+  heapgate baseline promote .heapgate/report.json  those of a report do";
 
 /// Apart in the help of each verb, instead of scattered among its own flags.
 const GLOBAL: &str = "Options of every verb";
@@ -81,7 +82,7 @@ enum Verb {
     Run(run::Run),
     Gate(gate::Gate),
     Diff(diff::Diff),
-    /// Record baselines, or list them
+    /// Record baselines, put reports into them, list, check and prune them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
     List(list::List),
@@ -112,7 +113,9 @@ impl Cli {
 
 impl Global {
     fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(self.config.as_deref())?)
+        let config = Config::load(self.config.as_deref())?;
+        config.check_dates(Date::today())?;
+        Ok(config)
     }
 
     /// How text on standard output is to look.
