@@ -36,7 +36,9 @@ pub fn standing(source: &Source, cell: &Cell) -> Standing {
             return Standing::Gone(format!("{name}={value} is no choice any more"));
         }
     }
-    match variant.params.iter().find(|param| !cell.params.contains_key(&param.name)) {
+    // One that is empty by default stands for none, and is not in cells.
+    let mut in_cells = variant.params.iter().filter(|param| !param.default.is_empty());
+    match in_cells.find(|param| !cell.params.contains_key(&param.name)) {
         Some(param) => Standing::Gone(format!("it has a parameter '{}' now", param.name)),
         None => Standing::There,
     }
