@@ -41,10 +41,8 @@ pub struct MetricChange {
 
 impl Baseline {
     /// These figures put into `stored`, the baseline of the same workload and machine class as it was before: cells that
-    /// are in both are as here, those that only `stored` has stay, and say where they are from.
-    ///
-    /// # Panics
-    /// Never; figures of another workload or class are none of `stored`'s, and it is then left out.
+    /// are in both are as here, those that only `stored` has stay, and say where they are from. Where `stored` is of
+    /// another workload or class, nothing of it is taken.
     #[must_use]
     pub fn merged_into(mut self, stored: &Self) -> (Self, Vec<CellChange>) {
         if (stored.workload.as_str(), stored.class()) != (self.workload.as_str(), self.class()) {

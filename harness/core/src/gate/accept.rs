@@ -24,7 +24,7 @@ pub fn accept(verdict: &mut Verdict, config: &Config, today: Date) {
             continue;
         }
         let refusals: Result<Vec<String>, &Acceptance> =
-            concerned.map(|acceptance| refusal(line, acceptance, today).map_or(Err(acceptance), Ok)).collect();
+            concerned.map(|acceptance| refusal(line, acceptance, today).ok_or(acceptance)).collect();
         match refusals {
             Err(accepted) => {
                 line.reason = format!(

@@ -16,7 +16,7 @@ pub enum JoinError {
     )]
     Differs { first: String, second: String, what: &'static str, differences: String },
     #[error("{first} and {second} can't be taken together: {fault}")]
-    Cells { first: String, second: String, fault: Fault },
+    Cells { first: String, second: String, fault: Box<Fault> },
 }
 
 /// The reports, each with its name, as one: the trials of each follow those before it, with repetitions counted on.
@@ -41,7 +41,7 @@ pub fn join(reports: impl IntoIterator<Item = (String, Report)>) -> Result<Optio
         }
         joined.trials.append(&mut report.trials);
         joined.complete &= report.complete;
-        check(&joined).map_err(|fault| JoinError::Cells { first: first.clone(), second, fault })?;
+        check(&joined).map_err(|fault| JoinError::Cells { first: first.clone(), second, fault: Box::new(fault) })?;
     }
     Ok(Some(joined))
 }
