@@ -48,7 +48,7 @@ struct Folder {
 
 impl Folder {
     fn path(&self, global: &Global) -> Result<PathBuf, Failure> {
-        Ok(self.baselines.clone().map_or_else(|| global.config().map(|config| config.baselines), Ok)?)
+        self.baselines.clone().map_or_else(|| global.config().map(|config| config.baselines), Ok)
     }
 }
 
