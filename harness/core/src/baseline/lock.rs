@@ -95,9 +95,10 @@ impl Lock {
             let same = std::fs::metadata(path)
                 .is_ok_and(|now| file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino())));
             if same {
-                file.set_len(0)?;
-                file.rewind()?;
-                writeln!(file, "{}", std::process::id())?;
+                // Only for others to read: where it can't be written (a full disk), the lock holds all the same, and what
+                // is to be stored says what is wrong.
+                let _ = file.set_len(0).and_then(|()| file.rewind());
+                let _ = writeln!(file, "{}", std::process::id());
                 return Ok(Some(Self { file, path: path.to_owned() }));
             }
         }
