@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use heapgate_core::baseline::{BaselineSaveError, NotABaseline};
+use heapgate_core::baseline::{BaselineSaveError, LockError, NotABaseline, PruneError};
 use heapgate_core::config::ConfigError;
 use heapgate_core::document::LoadError;
 use heapgate_core::exit;
@@ -114,6 +114,18 @@ impl From<SaveError> for Failure {
 
 impl From<BaselineSaveError> for Failure {
     fn from(error: BaselineSaveError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<PruneError> for Failure {
+    fn from(error: PruneError) -> Self {
         Self::internal(error)
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use heapgate_core::document::{Document, LoadError, LoadFault};
 use heapgate_core::report::Report;
-use heapgate_core::report::merge::Input;
+use heapgate_core::report::merge::{Input, Options, merge};
 use heapgate_store::objects::{ObjectError, Objects, is_url};
 
 use crate::fail::Failure;
@@ -29,6 +29,39 @@ pub fn load(names: &[String]) -> Result<Vec<Input>, Failure> {
         }
     }
     Ok(inputs)
+}
+
+/// The reports that `arguments` name, as one: each a name, a glob or a URL, or several with commas between them; those of
+/// several files count as more repetitions.
+///
+/// # Errors
+/// For what can't be read, a file or a run that is named twice, and reports of different machines or builds.
+pub fn joined(arguments: &[String]) -> Result<Report, Failure> {
+    let names: Vec<String> = arguments.iter().map(|a| parts(a)).collect::<Result<Vec<_>, _>>()?.concat();
+    let mut inputs = load(&names)?;
+    match (inputs.pop(), inputs.is_empty()) {
+        (Some(only), true) => Ok(only.report),
+        (Some(last), false) => {
+            inputs.push(last);
+            let merged = merge(&inputs, Options { more_repetitions: true, partial: true })?;
+            merged.notes.iter().for_each(|note| eprintln!("heapgate: {note}"));
+            Ok(merged.report)
+        }
+        (None, _) => Err(Failure::usage("no report is named")),
+    }
+}
+
+/// The names in a list with commas. A file that is there is taken by its name, whatever is in that, and a comma within
+/// braces belongs to the glob.
+fn parts(argument: &str) -> Result<Vec<String>, Failure> {
+    if Path::new(argument).exists() || argument.contains('{') {
+        return Ok(vec![argument.to_owned()]);
+    }
+    let parts: Vec<String> = argument.split(',').map(str::to_owned).collect();
+    if parts.iter().any(String::is_empty) {
+        return Err(Failure::usage(format!("'{argument}' names an empty file between commas")));
+    }
+    Ok(parts)
 }
 
 /// The reports that the URL `name` stands for: one object, all of a folder (`…/`), or those that match (`…/*.json`).
@@ -78,6 +111,10 @@ fn files(name: &str) -> Result<Vec<PathBuf>, Failure> {
     let mut found = vec![PathBuf::new()];
     for component in path.components() {
         let component = component.as_os_str().to_string_lossy();
+        if component.contains("**") {
+            let why = "`**` is not understood; write out the folders, or name the files";
+            return Err(Failure::usage(format!("{name}: {why}")));
+        }
         if component.contains(SPECIAL) {
             let matcher = glob(&component).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
             found = found.iter().map(|folder| matching(folder, &matcher)).collect::<Result<Vec<_>, _>>()?.concat();
@@ -142,5 +179,13 @@ mod tests {
         assert_eq!(found("missing.json").unwrap(), ["missing.json"]);
         assert!(found("*/none-*.json").unwrap_err().contains("no file matches"));
         assert!(found("*/[.json").unwrap_err().contains("[.json"));
+        assert!(found("**/r.json").unwrap_err().contains("`**`"));
+    }
+
+    #[test]
+    fn lists_have_commas_and_globs_keep_theirs() {
+        assert_eq!(parts("a.json,b.json").unwrap(), ["a.json", "b.json"]);
+        assert_eq!(parts("{a,b}.json").unwrap(), ["{a,b}.json"]);
+        assert!(parts("a.json,").is_err());
     }
 }

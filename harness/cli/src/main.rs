@@ -6,8 +6,8 @@ mod build;
 mod cargo;
 mod experiments;
 mod fail;
-mod inputs;
 mod history;
+mod inputs;
 mod matrix;
 mod own_bench;
 mod progress;
@@ -16,6 +16,7 @@ mod run;
 mod sides;
 mod source;
 mod store;
+mod who;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,9 @@ use heapgate_core::report::Cell;
 use crate::fail::Failure;
 use crate::source::{Described, Source};
 
+/// The parameter that a number of steps other than the workload's own is in a cell.
+pub const STEPS: &str = "steps";
+
 /// What was asked for.
 #[derive(Debug)]
 pub struct Matrix<'a> {
@@ -51,7 +54,7 @@ impl Matrix<'_> {
         if let Some(steps) = self.steps {
             arguments.extend(["--steps".to_owned(), steps.to_string()]);
             // Peaks depend on it: another number of steps is another cell.
-            all.insert("steps".to_owned(), steps.to_string());
+            all.insert(STEPS.to_owned(), steps.to_string());
         }
         arguments.extend(self.inject.arguments());
         Planned {

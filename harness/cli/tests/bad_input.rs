@@ -3,6 +3,9 @@
 mod common;
 
 use common::{Place, QUICK, RECORDED, REPORT, outcomes};
+use heapgate_core::baseline::BASELINE_SCHEMA_VERSION;
+use heapgate_core::report::SCHEMA_VERSION;
+use serde_json::Value;
 
 /// Judges the good report against a baseline of which the text was changed: that must be inconclusive, never a pass;
 /// must say `words`; and must leave the file alone.
@@ -29,6 +32,11 @@ fn changed(from: &str, to: &str) -> String {
     RECORDED.baseline.replacen(from, to, 1)
 }
 
+/// The member of a file with its schema's version.
+fn version(version: u32) -> String {
+    format!("\"schema_version\": {version}")
+}
+
 const RECORD_AGAIN: &str = "record it again with `heapgate baseline record`";
 
 #[test]
@@ -52,18 +60,19 @@ fn an_empty_baseline_is_told() {
 
 #[test]
 fn a_baseline_of_an_older_schema_is_told_with_both_versions() {
-    let older = changed("\"schema_version\": 1", "\"schema_version\": 0");
-    refused(&older, &["schema version 0", "reads version 1", RECORD_AGAIN]);
+    let older = changed(&version(BASELINE_SCHEMA_VERSION), &version(BASELINE_SCHEMA_VERSION - 1));
+    let [found, reads] = [BASELINE_SCHEMA_VERSION - 1, BASELINE_SCHEMA_VERSION];
+    refused(&older, &[&format!("schema version {found}"), &format!("reads version {reads}"), RECORD_AGAIN]);
 }
 
 #[test]
 fn a_baseline_of_a_newer_schema_is_told_with_the_heapgate_that_reads_it() {
-    let newer = changed("\"schema_version\": 1", "\"schema_version\": 2").replacen(
+    let newer = changed(&version(BASELINE_SCHEMA_VERSION), &version(BASELINE_SCHEMA_VERSION + 1)).replacen(
         concat!("\"heapgate\": \"", env!("CARGO_PKG_VERSION")),
         "\"heapgate\": \"7.8.9",
         1,
     );
-    refused(&newer, &["schema version 2", "use heapgate 7.8.9"]);
+    refused(&newer, &[&format!("schema version {}", BASELINE_SCHEMA_VERSION + 1), "use heapgate 7.8.9"]);
 }
 
 #[test]
@@ -101,12 +110,17 @@ fn a_report_that_cannot_be_read_is_a_usage_error_that_names_it() {
     let place = Place::new();
     place.write("good.json", &RECORDED.report);
     place.write("cut.json", &RECORDED.report[..RECORDED.report.len() / 2]);
-    place.write("newer.json", &RECORDED.report.replacen("\"schema_version\": 1", "\"schema_version\": 2", 1));
+    let of_version = |other| RECORDED.report.replacen(&version(SCHEMA_VERSION), &version(other), 1);
+    place.write("newer.json", &of_version(SCHEMA_VERSION + 1));
+    place.write("older.json", &of_version(SCHEMA_VERSION - 1));
+    let (newer, older) =
+        (format!("schema version {}", SCHEMA_VERSION + 1), format!("schema version {}", SCHEMA_VERSION - 1));
     place.write("baseline.json", &RECORDED.baseline);
     for (file, words) in [
         ("missing.json", "there is no such file; check the path"),
         ("cut.json", "it breaks off at line"),
-        ("newer.json", "schema version 2"),
+        ("newer.json", newer.as_str()),
+        ("older.json", older.as_str()),
         ("baseline.json", "JSON of something else"),
     ] {
         for arguments in [
@@ -114,12 +128,143 @@ fn a_report_that_cannot_be_read_is_a_usage_error_that_names_it() {
             format!("diff good.json {file}"),
             format!("gate --report {file}"),
             format!("baseline record --report {file}"),
+            format!("baseline promote {file}"),
+            format!("baseline promote good.json,{file}"),
         ] {
             let ran = place.run(&arguments).ends_with(2).says(&[file, words, "heapgate run"]);
             assert_eq!(ran.stdout, "", "{arguments}");
         }
     }
     assert!(!place.has("baselines"));
+}
+
+/// The good report with a change that no parser minds.
+fn report_with(change: impl FnOnce(&mut Value)) -> String {
+    let mut report: Value = serde_json::from_str(&RECORDED.report).expect("JSON");
+    change(&mut report);
+    report.to_string()
+}
+
+#[test]
+fn a_report_that_cannot_be_true_is_refused_wherever_it_is_named() {
+    let measure = |report: &mut Value, change: fn(&mut Value)| {
+        let phases = report["trials"][1]["phases"].as_array_mut().expect("phases");
+        change(phases.iter_mut().find(|phase| phase["kind"] == "measure").expect("one"));
+    };
+    let twice = report_with(|r| {
+        let first = r["trials"][0].clone();
+        r["trials"].as_array_mut().expect("trials").push(first);
+    });
+    let cases = [
+        (twice, "repetition 1 is there twice"),
+        (report_with(|r| measure(r, |p| p["wall_s"] = (-1.0).into())), "wall_s is -1, which is negative"),
+        (
+            report_with(|r| measure(r, |p| p["counts"]["alloc_calls"] = u64::MAX.into())),
+            "alloc_calls is 18446744073709552000, more than",
+        ),
+        (report_with(|r| measure(r, |p| p["process"]["rss_bytes"] = (-5).into())), "JSON of something else"),
+        (report_with(|r| r["trials"][0]["steal_share"] = 1.5.into()), "steal_share is 1.5, more than 1"),
+        (
+            report_with(|r| r["trials"][0]["metrics"]["peak_rss_bytes"] = 1.0.into()),
+            "peak_rss_bytes is given as 1, but",
+        ),
+        (RECORDED.report.replacen("\"wall_s\": ", "\"wall_s\": NaN, \"x\": ", 1), "it is not JSON"),
+        (
+            RECORDED.report.replacen("\"wall_s\": ", "\"wall_s\": 1e999, \"x\": ", 1),
+            "it is not JSON: number out of range",
+        ),
+    ];
+    for (text, words) in cases {
+        let place = Place::new();
+        place.write("bad.json", &text);
+        place.write("good.json", &RECORDED.report);
+        for arguments in [
+            "gate --report bad.json",
+            "diff good.json bad.json",
+            "baseline record --report bad.json",
+            "baseline promote bad.json",
+        ] {
+            place.run(arguments).ends_with(2).says(&["bad.json", words]);
+        }
+        assert!(!place.has("baselines"), "{words}");
+    }
+}
+
+#[test]
+fn a_repetition_that_is_missing_is_no_pass_and_makes_no_baseline() {
+    let place = Place::new();
+    place.write(&format!("baselines/{}", RECORDED.baseline_path), &RECORDED.baseline);
+    let part = report_with(|r| {
+        let trials = r["trials"].as_array_mut().expect("trials");
+        trials.retain(|trial| trial["rep"] != 0);
+    });
+    place.write("part.json", &part);
+    let verdict = place.run("gate --report part.json --json").ends_with(4).json();
+    assert_eq!(verdict["problems"][0]["kind"], "run-incomplete");
+    let words = "repetition 1 is not in the report, though a later one is";
+    assert!(verdict["problems"][0]["text"].as_str().expect("a text").contains(words), "{verdict}");
+    for verb in ["promote", "record --report"] {
+        place.run(&format!("baseline {verb} part.json")).ends_with(4).says(&["tokenize/wordpiece-heap", words]);
+    }
+    assert_eq!(place.read(&format!("baselines/{}", RECORDED.baseline_path)), RECORDED.baseline);
+}
+
+#[test]
+fn cells_with_fewer_repetitions_than_others_are_told() {
+    let place = Place::new();
+    let unequal = report_with(|r| {
+        let mut more = r["trials"][0].clone();
+        more["rep"] = 0.into();
+        more["cell"]["variant"] = "wordpiece-slices".into();
+        r["trials"].as_array_mut().expect("trials").push(more);
+    });
+    place.write("unequal.json", &unequal);
+    let words = "1 repetition of 1 cell, 2 repetitions of 1 cell";
+    place.run("baseline promote unequal.json").ends_with(0).says(&[words]);
+    let verdict = place.run("gate --report unequal.json --json").json();
+    assert!(verdict["notes"].to_string().contains(words), "{verdict}");
+}
+
+/// The recorded baseline with another date, as a heapgate on a machine with another clock would have written it.
+fn recorded_on(place: &Place, unix_s: u64) {
+    let mut baseline: heapgate_core::baseline::Baseline = serde_json::from_str(&RECORDED.baseline).expect("a baseline");
+    baseline.recorded_unix_s = unix_s;
+    baseline.save(&place.path("baselines")).expect("saved");
+}
+
+#[test]
+fn a_baseline_of_the_future_is_told_and_never_has_a_negative_age() {
+    let place = Place::new();
+    place.write("report.json", &RECORDED.report);
+    for unix_s in [40_000_000_000, u64::MAX] {
+        recorded_on(&place, unix_s);
+        let list = place.run("baseline list --json").ends_with(0).json();
+        assert_eq!(list[0]["age_days"], Value::Null);
+        assert!(place.run("baseline list").ends_with(0).stdout.contains("in the future"));
+        let check = place.run("baseline check --json --max-age 1 --min-reps 1").ends_with(4).json();
+        assert!(check["concerns"].to_string().contains("in-the-future"), "{check}");
+        // The figures are as good as they were.
+        let verdict = place.run("gate --report report.json --json").ends_with(0).json();
+        assert!(verdict["notes"].to_string().contains("one of the two is wrong"), "{verdict}");
+        assert_eq!(place.run("baseline prune --older-than 0").ends_with(0).stdout, "nothing to remove\n");
+    }
+}
+
+#[test]
+fn an_accepted_change_of_an_unknown_workload_metric_allocator_or_date_is_told_with_its_line() {
+    let whole = "\n[[accept]]\nworkload = \"tokenize\"\nmetric = \"peak_rss_bytes\"\nup_to = \"12%\"\nuntil = \"2020-12-31\"\nreason = \"larger\"\nallocator = \"jemalloc\"\n";
+    for (from, to, words) in [
+        ("\"tokenize\"", "\"tokenise\"", ["heapgate.toml:2:", "unknown workload 'tokenise'"]),
+        ("peak_rss_bytes", "peak_rss_byte", ["heapgate.toml:4:", "did you mean peak_rss_bytes?"]),
+        ("\"jemalloc\"", "\"jemaloc\"", ["heapgate.toml:2:", "'jemaloc'"]),
+        ("2020-12-31", "2020-02-31", ["heapgate.toml:6:", "there is no such day"]),
+        ("2020-12-31", "9020-12-31", ["heapgate.toml:2:", "a limit to change, not an exception"]),
+        ("reason = \"larger\"\n", "", ["heapgate.toml:2:", "[[accept]] lacks reason"]),
+    ] {
+        let place = Place::new();
+        place.write("heapgate.toml", &whole.replace(from, to));
+        misused(&place, &format!("gate {QUICK}"), &words);
+    }
 }
 
 /// Checks that `arguments` are a usage error that says `words`, before anything was run or written.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
@@ -97,6 +97,12 @@ pub enum LoadFault {
         /// The parser's words.
         reason: String,
     },
+    /// It is another of heapgate's files.
+    #[error("it is JSON of something else: a {found}")]
+    OtherDocument {
+        /// What it is.
+        found: Document,
+    },
     /// An older schema.
     #[error(
         "it has schema version {found}, written by heapgate {heapgate}; this is heapgate {}, which reads version {expected}",
@@ -168,6 +174,10 @@ impl LoadFault {
 struct Header {
     schema_version: Option<serde_json::Value>,
     fingerprint: Option<serde_json::Value>,
+    /// Only reports have it.
+    trials: Option<IgnoredAny>,
+    /// Only baselines have it.
+    cells: Option<IgnoredAny>,
 }
 
 /// The bytes of a file that may be missing, unreadable or empty.
@@ -177,6 +187,20 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadFault> {
         _ => LoadFault::Unreadable(source),
     })?;
     if bytes.iter().all(u8::is_ascii_whitespace) { Err(LoadFault::Empty) } else { Ok(bytes) }
+}
+
+/// `fault` of `bytes`, of which a `wanted` was expected: what is another of our files is told as such, not by its
+/// version or shape, which are right for what it is.
+pub(crate) fn explained(fault: LoadFault, bytes: &[u8], wanted: Document) -> LoadFault {
+    if !matches!(fault, LoadFault::Older { .. } | LoadFault::Newer { .. } | LoadFault::WrongShape { .. }) {
+        return fault;
+    }
+    let found = serde_json::from_slice::<Header>(bytes).ok().and_then(|header| match (header.trials, header.cells) {
+        (Some(_), None) => Some(Document::Report),
+        (None, Some(_)) => Some(Document::Baseline),
+        _ => None,
+    });
+    found.filter(|found| *found != wanted).map_or(fault, |found| LoadFault::OtherDocument { found })
 }
 
 /// The document in `bytes`, if it has the schema version `expected` and the right shape. What it says is not looked at.

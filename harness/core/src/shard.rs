@@ -131,9 +131,11 @@ mod tests {
             figures: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            program: None,
+            side: 0,
         };
         let cells = (0..variants).flat_map(|v| (0..allocators).map(move |a| cell(v, a))).collect();
-        Plan { cells, reps: 5, seed: 0 }
+        Plan { cells, group: 1, first_rep: 0, reps: 5, seed: 0 }
     }
 
     fn cells(plan: &Plan) -> Vec<&Cell> {

@@ -3,5 +3,5 @@
 //! `history` keeps the figures of every run in a database; `objects` puts whole reports into folders and object stores.
 //! Nothing here measures, judges or prints.
 
-pub mod objects;
 pub mod history;
+pub mod objects;

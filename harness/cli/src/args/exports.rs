@@ -70,7 +70,7 @@ impl Exports {
 #[cfg(test)]
 mod tests {
     use heapgate_core::config::Config;
-    use heapgate_core::gate::compare;
+    use heapgate_core::gate::{Look, compare};
     use heapgate_core::report::testing;
 
     use super::*;
@@ -87,7 +87,8 @@ mod tests {
             ],
         };
         let report = testing::report(1, 2);
-        let error = exports.write(&report, &compare(&report, &report, &Config::default())).unwrap_err().to_string();
+        let error =
+            exports.write(&report, &compare(&report, &report, &Config::default(), Look::ONLY)).unwrap_err().to_string();
         assert!(error.contains(&*nowhere.to_string_lossy()) && error.contains("; "), "both are named: {error}");
         assert!(std::fs::read_to_string(good).unwrap().contains("2.1.0"));
     }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use heapgate_core::baseline;
-use heapgate_core::config::Config;
+use heapgate_core::config::{Config, Date};
 use heapgate_core::exit;
 use heapgate_core::files;
-use heapgate_core::gate::{Lookup, Verdict, judge};
+use heapgate_core::gate::{Lookup, Verdict, accept, judge, note_doubts};
 use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
 use heapgate_store::history::Purpose;
@@ -15,9 +15,9 @@ use heapgate_store::history::Purpose;
 use super::exports::Exports;
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
-use crate::rounds::Budget;
 use crate::history::StoreArgs;
-use crate::run::End;
+use crate::rounds::Budget;
+use crate::run::{End, unix_s};
 
 /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
 ///
@@ -76,7 +76,9 @@ impl Gate {
                 (ran.report, planned, ran.end)
             }
         };
-        let verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config, rounds.look());
+        let mut verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config, rounds.look());
+        accept(&mut verdict, &config, Date::today());
+        note_doubts(&mut verdict, &report, unix_s());
         if self.report.is_none() {
             self.selection.append(&store, &report, Purpose::Gate, Some(verdict.decision));
         }

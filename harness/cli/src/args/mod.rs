@@ -19,7 +19,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use heapgate_core::config::Config;
+use heapgate_core::config::{Config, Date};
 use heapgate_core::render::{Options, Style};
 
 use crate::fail::Failure;
@@ -55,7 +55,8 @@ Examples:
   heapgate ab --base main --bench index            the present tree against another revision, interleaved
   heapgate diff before.json after.json             two reports
   heapgate history peak_rss_bytes                  one metric over all runs
-  heapgate baseline record                         this machine's figures become the baseline";
+  heapgate baseline record                         this machine's figures become the baseline
+  heapgate baseline promote .heapgate/report.json  those of a report do";
 
 /// Apart in the help of each verb, instead of scattered among its own flags.
 const GLOBAL: &str = "Options of every verb";
@@ -90,7 +91,7 @@ enum Verb {
     Ab(ab::Ab),
     Diff(diff::Diff),
     Merge(merge::Merge),
-    /// Record baselines, or list them
+    /// Record baselines, put reports into them, list, check and prune them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
     History(Box<history::History>),
@@ -129,7 +130,9 @@ impl Cli {
 
 impl Global {
     fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(self.config.as_deref())?)
+        let config = Config::load(self.config.as_deref())?;
+        config.check_dates(Date::today())?;
+        Ok(config)
     }
 
     /// How text on standard output is to look.

@@ -13,9 +13,9 @@ use heapgate_store::objects::{ObjectError, Objects};
 
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
+use crate::history::StoreArgs;
 use crate::run::{End, Ran, Session};
 use heapgate_store::history::Purpose;
-use crate::history::StoreArgs;
 
 /// Run workloads and record what they do with memory
 ///

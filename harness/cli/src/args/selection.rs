@@ -60,9 +60,12 @@ pub struct Selection {
     /// How long workloads that run on a schedule go on measuring, s: short for --param duration=SECONDS
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_DURATION_S))]
     duration: Option<u64>,
-    /// Repetitions of each cell, each in a fresh process [default: 5]
+    /// Repetitions of each cell, each in a fresh process [default: 5; `baseline record`: 10]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     reps: Option<u32>,
+    /// What the verb takes where nobody says; none for [`DEFAULT_REPS`].
+    #[arg(skip)]
+    default_reps: Option<u32>,
     /// Measured steps of each trial (a step is for instance one document) [default: the workload's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
@@ -137,6 +140,11 @@ impl Selection {
         }
     }
 
+    /// These, with `reps` repetitions where neither the command line nor the settings say.
+    pub fn or_reps(self, reps: u32) -> Self {
+        Self { default_reps: Some(reps), ..self }
+    }
+
     /// Resolves the flags, with `config` where they are silent.
     ///
     /// # Errors
@@ -176,7 +184,7 @@ impl Selection {
             params: &params,
             steps: self.steps,
             inject,
-            reps: self.reps.or(config.reps).unwrap_or(DEFAULT_REPS),
+            reps: self.reps.or(config.reps).or(self.default_reps).unwrap_or(DEFAULT_REPS),
             seed: self.seed,
         };
         let timeout = match self.timeout {
@@ -205,7 +213,7 @@ impl Selection {
 impl Selection {
     /// Appends the report of what was selected to the history, unless a regression was planted in it.
     pub fn append(&self, store: &Place, report: &Report, purpose: Purpose, decision: Option<Overall>) {
-        if self.inject.is_none() {
+        if self.inject.is_empty() {
             history::append(store, report, purpose, decision);
         } else if report.complete && *store != Place::Off {
             eprintln!("history: a run with a planted regression is not appended");
@@ -274,13 +282,19 @@ fn timeout(configured_s: Option<u64>, params: &[String]) -> Duration {
 /// Limits for a workload that isn't there would never be looked at: a typing mistake that lets a regression pass. A
 /// package may have several benches, of which one is run: there it is said, and no error.
 fn check_names(config: &Config, source: &Source) -> Result<(), Failure> {
+    let file = config.source.as_deref().unwrap_or(Path::new("the settings"));
     for (name, line) in config.named_workloads().filter(|(name, _)| !source.has(name)) {
-        let file = config.source.as_deref().unwrap_or(Path::new("the settings")).display();
-        let message = format!("{file}:{line}: {}", source.unknown(name));
+        let message = format!("{}:{line}: {}", file.display(), source.unknown(name));
         if source.bench.is_none() {
             return Err(Failure::usage(message));
         }
         eprintln!("heapgate: {message}; its limits are not looked at");
+    }
+    for acceptance in config.acceptances() {
+        let Some(allocator) = &acceptance.allocator else { continue };
+        allocator.parse::<Under>().map_err(|error| {
+            Failure::usage(format!("{}:{}: [[accept]] allocator: {error}", file.display(), acceptance.line))
+        })?;
     }
     Ok(())
 }

@@ -87,6 +87,7 @@ fn plain(program: &str, folder: &Path) -> Command {
     for variable in ["COLUMNS", "HEAPGATE_ALLOCATOR", "HEAPGATE_DATA", "NO_COLOR", "RUST_BACKTRACE"] {
         command.env_remove(variable);
     }
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
     command
 }
 

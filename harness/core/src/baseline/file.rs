@@ -65,7 +65,8 @@ impl Baseline {
     /// # Errors
     /// As [`Baseline::load`], but for the place.
     pub fn parse(bytes: &[u8]) -> Result<Self, LoadFault> {
-        let baseline: Self = document::parse(bytes, BASELINE_SCHEMA_VERSION)?;
+        let baseline: Self = document::parse(bytes, BASELINE_SCHEMA_VERSION)
+            .map_err(|fault| document::explained(fault, bytes, Document::Baseline))?;
         let computed = std::str::from_utf8(bytes).ok().and_then(content_hash::of).unwrap_or_default();
         if computed != baseline.content_hash {
             return Err(LoadFault::Edited { stored: baseline.content_hash, computed });
@@ -190,6 +191,17 @@ mod tests {
         assert!(matches!(fault, LoadFault::Edited { .. }), "{fault}");
         let error = LoadError { document: Document::Baseline, path: "b.json".into(), fault };
         assert!(error.to_string().ends_with("record it again with `heapgate baseline record`"), "{error}");
+    }
+
+    #[test]
+    fn a_report_in_its_place_is_told_as_one_whatever_its_version() {
+        let report = serde_json::to_string(&testing::report(1, 1)).unwrap();
+        for text in [report.clone(), report.replacen("\"schema_version\":1", "\"schema_version\":99", 1)] {
+            let fault = Baseline::parse(text.as_bytes()).unwrap_err();
+            assert!(matches!(fault, LoadFault::OtherDocument { found: Document::Report }), "{fault}");
+        }
+        let fault = crate::report::Report::parse(baseline().text().as_bytes()).unwrap_err();
+        assert!(matches!(fault, LoadFault::OtherDocument { found: Document::Baseline }), "{fault}");
     }
 
     #[test]

@@ -1,28 +1,42 @@
 //! Baselines: what figures were, recorded on purpose and kept in the repository, one file by machine class and
 //! workload.
 //!
-//! This file is the model and how it is made from a report; `file` stores and loads it, `find` chooses one. The gate
-//! takes baselines as given; nothing else reads them.
+//! This file is the model and how it is made from a report; `file` stores and loads it, `find` chooses one, `merge` puts
+//! new figures into one, `audit` says what is wrong with those there are, `prune` removes what is of no use any more, and
+//! `lock` lets one writer in at a time. The gate takes baselines as given.
 
+mod audit;
 mod content_hash;
 mod file;
 mod find;
+mod lock;
+mod merge;
+mod prune;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use audit::{Concern, ConcernKind, Demands, Known, Standing, audit, audit_class};
 pub use file::BaselineSaveError;
 pub use find::{Found, find, list};
+pub use lock::{Lock, LockError};
+pub use merge::{CellChange, ChangeKind, MetricChange};
+pub use prune::{PruneError, Removal, remove};
 
 use crate::metric::{Kind, MetricId};
 use crate::render::human;
-use crate::report::{Cell, CellTrials, Fingerprint, MemoryAccount, PhaseKind, RepStalls, Report, Sites};
+use crate::report::{Build, Cell, CellTrials, Fingerprint, MemoryAccount, PhaseKind, RepStalls, Report, Sites};
 use crate::stats::sample;
 
 /// The version of the baseline's schema. Raised by every change that an older reader would misread.
 pub const BASELINE_SCHEMA_VERSION: u32 = 2;
+
+/// Repetitions of each cell of a baseline, where nobody says: as evidence of a failure among hundreds of metrics a rank
+/// test needs them. Of 10 against 10, the most extreme order has a one-sided probability of 1 in 184,756 (5e-6); of 5
+/// against 5 it is 1 in 252, which hundreds of metrics reach by chance.
+pub const RECORD_REPETITIONS: u32 = 10;
 
 /// The phases at whose ends resident memory is taken apart.
 pub(crate) const MEMORY_PHASES: [PhaseKind; 2] = [PhaseKind::Measure, PhaseKind::Drain];
@@ -71,6 +85,22 @@ pub struct BaselineCell {
     /// The call sites that allocated most; absent where stacks were not sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sites: Option<Sites>,
+    /// Where these figures are from, if they are older than the rest of the file: what `baseline promote` kept. Absent
+    /// where they were recorded with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Box<Origin>>,
+}
+
+/// Where figures are from that are older than the rest of their file. The machine class is the file's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// When they were recorded, seconds since 1970 (UTC).
+    pub recorded_unix_s: u64,
+    /// Who recorded them, and why.
+    pub recorded_by: String,
+    /// What was built.
+    pub build: Build,
 }
 
 /// How a baseline is to be recorded.
@@ -101,6 +131,11 @@ pub enum NotABaseline {
     )]
     NotCompleted { cell: Cell, rep: u32, outcome: String },
     #[error(
+        "{cell}: repetition {} is not in the report, though a later one is; take the report as it was written, or run it again",
+        human::repetition(*rep)
+    )]
+    RepetitionMissing { cell: Cell, rep: u32 },
+    #[error(
         "{cell}: {metric} is exact, but its repetitions disagree ({values}); find out what differs from run to run, or accept it with --accept-disagreement"
     )]
     MetricDisagrees { cell: Cell, metric: MetricId, values: String },
@@ -130,6 +165,9 @@ impl Baseline {
         }
         for cell in &cells {
             check_completed(cell)?;
+            if let Some(rep) = cell.missing_repetition() {
+                return Err(NotABaseline::RepetitionMissing { cell: cell.cell.clone(), rep });
+            }
             check_answers(cell)?;
             if !recording.accept_disagreement {
                 check_agreement(cell)?;
@@ -197,6 +235,7 @@ impl BaselineCell {
             stalls: trials.stalls(),
             memory: MEMORY_PHASES.iter().filter_map(|&kind| Some((kind, trials.memory(kind)?))).collect(),
             sites: trials.sites(),
+            origin: None,
         }
     }
 }
@@ -259,6 +298,13 @@ mod tests {
             error.to_string(),
             "tokenize/hf-wordpiece jemalloc repetition 1 failed with exit code 1; a baseline needs every repetition, so mend the workload and run it again"
         );
+    }
+
+    #[test]
+    fn a_repetition_that_is_missing_is_refused() {
+        let error = refused(|r| r.trials.retain(|t| t.rep != 1));
+        assert_eq!(error, NotABaseline::RepetitionMissing { cell: testing::cell(0), rep: 1 });
+        assert!(error.to_string().contains("repetition 2 is not in the report"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::value::{BadValue, parse_hard, parse_soft};
-use super::{Config, OnMismatch, Override, Overrides, Setting};
+use super::{Config, Date, OnMismatch, Override, Overrides, Setting, acceptance};
 use crate::history::{BadPlace, Place};
 use crate::metric::{ALL, MetricId};
 
@@ -55,6 +55,34 @@ pub enum ConfigFault {
         /// What is wrong with the value.
         source: BadValue,
     },
+    /// An accepted change without one of its parts.
+    #[error("[[accept]] lacks {key}; {hint}")]
+    AcceptLacks {
+        /// The key.
+        key: &'static str,
+        /// What it is for.
+        hint: &'static str,
+    },
+    /// An accepted change with a part that makes no sense.
+    #[error("{key}: {source}")]
+    Accept {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with the value.
+        source: BadValue,
+    },
+    /// A change that is accepted for longer than an exception should be.
+    #[error(
+        "until {until} is more than a year ahead (today is {today} by this machine's clock): that is a limit to change, not an exception; write a day up to {latest}, or change the limit"
+    )]
+    AcceptedTooLong {
+        /// The day in the file.
+        until: Date,
+        /// Today.
+        today: Date,
+        /// The latest day that is taken.
+        latest: Date,
+    },
     /// A number that makes no sense.
     #[error("{key} is 0; it must be at least 1")]
     Zero {
@@ -83,6 +111,8 @@ struct File {
     limits: LimitTable,
     #[serde(default)]
     workload: BTreeMap<Spanned<String>, Workload>,
+    #[serde(default)]
+    accept: Vec<Spanned<acceptance::Entry>>,
 }
 
 #[derive(Deserialize)]
@@ -127,9 +157,9 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// A fault and its place in the text, bytes.
-struct At {
-    offset: Option<usize>,
-    fault: ConfigFault,
+pub(super) struct At {
+    pub offset: Option<usize>,
+    pub fault: ConfigFault,
 }
 
 fn config(text: &str, path: &Path) -> Result<Config, At> {
@@ -140,6 +170,7 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let lines = file.workload.keys().map(|name| (name.get_ref().clone(), line_of(text, name.span().start))).collect();
     let workloads = file.workload.into_iter().map(|(name, table)| Ok((name.into_inner(), overrides(table.limits)?)));
+    let accepted = file.accept.into_iter().map(|entry| acceptance::read(entry, |offset| line_of(text, offset)));
     Ok(Config {
         on_mismatch: file.on_mismatch,
         reps: at_least_one("reps", file.reps)?,
@@ -151,6 +182,7 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
         limits: overrides(file.limits)?,
         workloads: workloads.collect::<Result<_, At>>()?,
         workload_lines: lines,
+        acceptances: accepted.collect::<Result<_, At>>()?,
     })
 }
 
@@ -172,10 +204,7 @@ fn overrides(table: LimitTable) -> Result<Overrides, At> {
     table
         .into_iter()
         .map(|(name, entry)| {
-            let metric: MetricId = name.get_ref().parse().map_err(|_| At {
-                offset: Some(name.span().start),
-                fault: ConfigFault::UnknownMetric { name: name.get_ref().clone(), nearest: nearest(name.get_ref()) },
-            })?;
+            let metric = metric_of(&name)?;
             let soft = setting(metric, entry.soft, |text, plain| {
                 if plain {
                     Err(BadValue(format!(
@@ -189,6 +218,14 @@ fn overrides(table: LimitTable) -> Result<Overrides, At> {
             Ok((metric, Override { soft, hard }))
         })
         .collect()
+}
+
+/// The metric of that name.
+pub(super) fn metric_of(name: &Spanned<String>) -> Result<MetricId, At> {
+    name.get_ref().parse().map_err(|_| At {
+        offset: Some(name.span().start),
+        fault: ConfigFault::UnknownMetric { name: name.get_ref().clone(), nearest: nearest(name.get_ref()) },
+    })
 }
 
 /// The setting that `value` stands for: `false`, or what `parse` makes of its text (and whether that was a plain

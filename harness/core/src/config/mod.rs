@@ -1,8 +1,10 @@
 //! `heapgate.toml`: limits by metric and workload, and what the gate does where figures can't be compared.
 //!
-//! [`Config`] is what the rest of the program sees. `file` is the form on disk and its errors, `value` the numbers with
-//! units in it. Nothing here measures or decides.
+//! [`Config`] is what the rest of the program sees. `file` is the form on disk and its errors, `acceptance` the changes
+//! that are accepted for a time, `value` and `date` what stands in it. Nothing here measures or decides.
 
+mod acceptance;
+mod date;
 mod file;
 mod value;
 
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use acceptance::Acceptance;
+pub use date::Date;
 pub use file::{ConfigError, ConfigFault, DEFAULT_FILE};
 pub use value::{BadValue, parse_hard, parse_soft};
 
@@ -51,6 +55,7 @@ pub struct Config {
     workloads: BTreeMap<String, Overrides>,
     /// The line, from 1, that names each of them first.
     workload_lines: BTreeMap<String, usize>,
+    acceptances: Vec<Acceptance>,
 }
 
 /// What a file says about limits.
@@ -91,6 +96,7 @@ impl Default for Config {
             limits: Overrides::new(),
             workloads: BTreeMap::new(),
             workload_lines: BTreeMap::new(),
+            acceptances: Vec::new(),
         }
     }
 }
@@ -155,10 +161,11 @@ impl Config {
         sets(&cell.workload) || sets(&format!("{}/{}", cell.workload, cell.variant))
     }
 
-    /// The workloads and variants that have limits of their own, as the file names them, and the line of each, from 1:
-    /// for the caller to check that they exist.
+    /// The workloads and variants that have limits of their own or of which a change is accepted, as the file names
+    /// them, and the line of each, from 1: for the caller to check that they exist.
     pub fn named_workloads(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.workload_lines.iter().map(|(name, &line)| (name.as_str(), line))
+        let accepted = self.acceptances.iter().filter_map(|a| Some((a.named_workload()?, a.line)));
+        self.workload_lines.iter().map(|(name, &line)| (name.as_str(), line)).chain(accepted)
     }
 }
 

@@ -278,6 +278,7 @@ fn trial_problems(report: &Report) -> Vec<Problem> {
             text: trial.outcome.to_string(),
         })
         .collect();
+    problems.extend(super::doubt::missing_repetitions(report));
     if !report.complete {
         let text = "the run was cut off before all its trials ended; run it again".to_owned();
         problems.push(Problem { kind: ProblemKind::RunIncomplete, place: String::new(), text });

@@ -2,9 +2,12 @@
 //!
 //! `verdict` holds what comes out, `judge` walks over cells and metrics, `line` compares one metric of one cell: `exact` by
 //! the rule for exact metrics, `noisy` by the rule for all others, with the error that `look` allows. `memory` says where
-//! resident memory went, `advice` what to look at.
+//! resident memory went, `advice` what to look at. `accept`
+//! lets known changes pass for a time, `doubt` says what makes a comparison doubtful.
 
+mod accept;
 mod advice;
+mod doubt;
 mod exact;
 mod judge;
 mod line;
@@ -15,6 +18,8 @@ mod noisy;
 mod tests;
 mod verdict;
 
+pub use accept::accept;
+pub use doubt::{note_doubts, unequal_repetitions};
 pub use judge::{Lookup, compare, judge};
 pub use look::{FALSE_ALARM, Look, MISS, MOST_LOOKS};
 pub use verdict::*;

@@ -104,7 +104,7 @@ mod tests {
     use crate::report::testing;
 
     fn rendered(report: &Report) -> String {
-        render(report, &judge(report, &[], &[], &Config::default()))
+        render(report, &judge(report, &[], &[], &Config::default(), crate::gate::Look::ONLY))
     }
 
     #[test]

@@ -97,7 +97,7 @@ mod tests {
     use crate::gate::ChangeInterval;
 
     fn line() -> Line {
-        crate::render::tests::with_evidence().1.lines.into_iter().find(|l| l.interval.is_some()).unwrap()
+        crate::render::tests::with_evidence().1.lines.into_iter().find(|l| l.resolution == Some(0.012_345)).unwrap()
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
     fn figures_are_told_with_their_evidence() {
         assert_eq!(
             figures(&line()),
-            "41.3 MiB → 52.0 MiB, +26.0% (+24.1% to +27.9%, 95% sure), limit 15%, smallest change it could see 1.23%, p <0.0001"
+            "41.4 MiB → 52.0 MiB, +25.7% (+24.1% to +27.9%, 95% sure), limit 15%, smallest change it could see 1.23%, p <0.0001"
         );
         assert_eq!(seen(0.0), "any");
         assert_eq!(seen(f64::INFINITY), "none");

@@ -277,7 +277,7 @@ mod tests {
         let before = testing::report(20, 25);
         let mut now = before.clone();
         testing::set_all(&mut now, MetricId::PeakRss, 9e8);
-        let mut verdict = compare(&before, &now, &Config::default());
+        let mut verdict = compare(&before, &now, &Config::default(), crate::gate::Look::ONLY);
         let memory = &with_evidence().1.memory[0];
         verdict.memory = (0..20).map(|i| MemoryLine { cell: testing::cell(i), ..memory.clone() }).collect();
         let page = render(&now, &verdict);

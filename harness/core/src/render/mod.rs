@@ -3,16 +3,17 @@
 //! `human` formats all numbers, `style` all colours, `label` all names of cells. Callers decide where the text goes,
 //! how wide that is, and whether it takes colours.
 
+pub mod baseline;
 pub mod bencher;
 pub mod benchfmt;
 mod evidence;
 pub mod experiment;
 pub mod experiments_doc;
 pub mod experiments_html;
-pub mod history;
-pub mod history_html;
 pub mod export;
 pub mod github_benchmark;
+pub mod history;
+pub mod history_html;
 pub mod html;
 mod html_plots;
 pub mod human;

@@ -110,8 +110,10 @@ mod tests {
         report.trials[0].cell.allocator = "x".repeat(200);
         report.trials[0].unit = "unit of a very long name".into();
         report.trials[0].metrics.insert(MetricId::PeakRss, 2e12);
-        let data: serde_json::Value =
-            serde_json::from_str(&render(&report, &judge(&report, &[], &[], &Config::default())).unwrap()).unwrap();
+        let data: serde_json::Value = serde_json::from_str(
+            &render(&report, &judge(&report, &[], &[], &Config::default(), crate::gate::Look::ONLY)).unwrap(),
+        )
+        .unwrap();
         let suite = &data["suites"][0];
         assert_eq!(suite["extraOptions"][0].as_str().unwrap().len(), OPTION_CHARS);
         let subtests = suite["subtests"].as_array().unwrap();

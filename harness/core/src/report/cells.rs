@@ -58,6 +58,12 @@ impl<'a> CellTrials<'a> {
         self.completed().filter_map(|t| t.metrics.get(&metric).copied()).collect()
     }
 
+    /// The first repetition that is not there though a later one is.
+    #[must_use]
+    pub fn missing_repetition(&self) -> Option<u32> {
+        (0u32..).zip(&self.trials).find(|(rep, trial)| trial.rep != *rep).map(|(rep, _)| rep)
+    }
+
     /// The unit of work.
     #[must_use]
     pub fn unit(&self) -> &'a str {

@@ -71,7 +71,8 @@ impl Report {
     /// # Errors
     /// As [`Report::load`].
     pub fn parse(bytes: &[u8]) -> Result<Self, LoadFault> {
-        let report: Self = document::parse(bytes, SCHEMA_VERSION)?;
+        let report: Self = document::parse(bytes, SCHEMA_VERSION)
+            .map_err(|fault| document::explained(fault, bytes, Document::Report))?;
         check(&report).map_err(|fault| LoadFault::Invalid(Box::new(fault)))?;
         Ok(report)
     }

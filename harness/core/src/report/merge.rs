@@ -275,10 +275,12 @@ mod tests {
             figures: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            program: None,
+            side: 0,
         };
         let cells: Vec<Planned> = whole.cells().iter().map(|c| planned(c.cell)).collect();
         let reps = whole.trials.iter().map(|t| t.rep + 1).max().unwrap_or(1);
-        let plan = Plan { cells, reps, seed: whole.seed };
+        let plan = Plan { cells, group: 1, first_rep: 0, reps, seed: whole.seed };
         (1..=of)
             .map(|index| {
                 let (part, shard) = plan.shard(format!("{index}/{of}").parse().unwrap());
