@@ -44,13 +44,14 @@ impl Run {
         }
         session.settings.sites = self.sites;
         let ran = session.run()?;
-        self.selection.append(&store, &ran.report, Purpose::Run, None);
         let text = if self.json {
             serde_json::to_string_pretty(&ran.report)?
         } else {
             render::run::render(&ran.report, global.options(false))
         };
-        print(&text)?;
+        let printed = print(&text);
+        self.selection.append(&store, &ran.report, Purpose::Run, None);
+        printed?;
         let completed = ran.report.trials.iter().all(|t| t.outcome.is_completed());
         ran.end.code(if completed { exit::PASS } else { exit::WORKLOAD_FAILED })
     }
