@@ -79,16 +79,18 @@ impl Gate {
         let mut verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config, rounds.look());
         accept(&mut verdict, &config, Date::today());
         note_doubts(&mut verdict, &report, unix_s());
-        if self.report.is_none() {
-            self.selection.append(&store, &report, Purpose::Gate, Some(verdict.decision));
-        }
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let written = self
             .markdown
             .as_deref()
             .map_or(Ok(()), |path| files::atomic_write(path, render::markdown::render(&report, &verdict).as_bytes()));
         let exported = self.exports.write(&report, &verdict);
-        self.print(&report, &verdict, global)?;
+        let printed = self.print(&report, &verdict, global);
+        // Nobody waits for the verdict while a server is asked.
+        if self.report.is_none() {
+            self.selection.append(&store, &report, Purpose::Gate, Some(verdict.decision));
+        }
+        printed?;
         let code = end.code(exit::exit_code(&verdict, &report))?;
         written?;
         exported?;

@@ -65,13 +65,17 @@ impl Run {
         let output = session.output.clone();
         let ran = session.run()?;
         let stored = place.map_or(Ok(()), |place| put(&place, &ran, &output));
-        self.selection.append(&store, &ran.report, Purpose::Run, None);
         let text = if self.json {
             serde_json::to_string_pretty(&ran.report)?
         } else {
             render::run::render(&ran.report, global.options(false))
         };
-        print(&text)?;
+        let printed = print(&text);
+        // A shard is part of a run, which comes into the history when it is merged.
+        if self.shard.is_none() {
+            self.selection.append(&store, &ran.report, Purpose::Run, None);
+        }
+        printed?;
         let completed = ran.report.trials.iter().all(|t| t.outcome.is_completed());
         let code = ran.end.code(if completed { exit::PASS } else { exit::WORKLOAD_FAILED })?;
         stored?;

@@ -182,16 +182,21 @@ fn push_plot(out: &mut String, series: &Series) {
     out.push_str("</svg>\n");
 }
 
-/// From the least to the greatest value of each point.
+/// From the least to the greatest value of each point: bars, or a band where they would touch.
 fn push_ranges(out: &mut String, bins: &[Bin], frame: &Frame) {
-    let width = if bins.len() > MOST_DOTS { 1.5 } else { 3.0 };
-    let _ = write!(out, "<path d=\"");
-    for (index, bin) in bins.iter().enumerate() {
-        // A range of nothing would not be drawn at all.
-        let (top, bottom) = (frame.y(bin.max), frame.y(bin.min).max(frame.y(bin.max) + 0.5));
-        let _ = write!(out, "M{:.1} {top:.1}V{bottom:.1}", frame.x(index));
+    // A range of nothing would not be drawn at all.
+    let range = |bin: &Bin| (frame.y(bin.max), frame.y(bin.min).max(frame.y(bin.max) + 0.5));
+    let each = bins.iter().enumerate();
+    if bins.len() > MOST_DOTS {
+        let top = each.clone().map(|(i, bin)| format!("{:.1},{:.1}", frame.x(i), range(bin).0));
+        let bottom = each.rev().map(|(i, bin)| format!("{:.1},{:.1}", frame.x(i), range(bin).1));
+        let corners: Vec<String> = top.chain(bottom).collect();
+        let _ = writeln!(out, "<polygon points=\"{}\" fill=\"var(--range)\" fill-opacity=\".6\"/>", corners.join(" "));
+    } else {
+        let bar = |(i, bin): (usize, &Bin)| format!("M{:.1} {:.1}V{:.1}", frame.x(i), range(bin).0, range(bin).1);
+        let bars: String = each.map(bar).collect();
+        let _ = writeln!(out, "<path d=\"{bars}\" stroke=\"var(--range)\" stroke-width=\"3\"/>");
     }
-    let _ = writeln!(out, "\" stroke=\"var(--range)\" stroke-width=\"{width}\"/>");
 }
 
 /// A dashed line before the first point of each new level, with its commit. Labels that would touch go to two rows, and

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use heapgate_core::history::Place;
@@ -114,7 +114,12 @@ fn in_time<T: Send + 'static>(
         // Nobody listens any more if it took too long.
         let _ = sender.send(work());
     });
-    receiver
-        .recv_timeout(PATIENCE)
-        .unwrap_or_else(|_| Err(StoreError::NoAnswer { place: place.to_string(), waited: PATIENCE }))
+    let place = place.to_string();
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(StoreError::NoAnswer { place, waited: PATIENCE }),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(StoreError::Failed { place, reason: "a bug in heapgate ended the append".to_owned() })
+        }
+    }
 }

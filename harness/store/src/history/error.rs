@@ -116,6 +116,14 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A run that waits is no longer what was put there.
+    #[error("{}: this run waits to be sent, and can't be: {reason}; remove the file if it is of no use", path.display())]
+    Spoiled {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Something has no JSON form, or JSON in the store is no longer what was put there.
     #[error("{place}: {what} is not as it was written: {source}")]
     Json {
@@ -146,6 +154,7 @@ impl StoreError {
             | Self::NoAnswer { .. }
             | Self::Spool(_)
             | Self::SpoolFolder { .. }
+            | Self::Spoiled { .. }
             | Self::Json { .. } => false,
         }
     }

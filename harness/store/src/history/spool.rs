@@ -8,6 +8,7 @@ use heapgate_core::files;
 use heapgate_core::history::Place;
 use heapgate_core::report::Report;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::model::id_of;
 use super::{Purpose, StoreError};
@@ -25,9 +26,18 @@ impl Default for Spool {
     }
 }
 
-/// A run that waits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The form on disk.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct File<R> {
+    store: String,
+    purpose: Purpose,
+    decision: Option<String>,
+    report: R,
+}
+
+/// A run that waits.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Spooled {
     /// The store that is to have it, without password.
     pub store: String,
@@ -51,13 +61,8 @@ impl Spool {
         purpose: Purpose,
         decision: Option<&str>,
     ) -> Result<PathBuf, StoreError> {
-        let spooled = Spooled {
-            store: place.to_string(),
-            purpose,
-            decision: decision.map(str::to_owned),
-            report: report.clone(),
-        };
-        let json = serde_json::to_vec(&spooled).map_err(|source| StoreError::Json {
+        let file = File { store: place.to_string(), purpose, decision: decision.map(str::to_owned), report };
+        let json = serde_json::to_vec(&file).map_err(|source| StoreError::Json {
             place: self.0.display().to_string(),
             what: "a run",
             source,
@@ -91,16 +96,16 @@ impl Spool {
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// Reads one of the files.
+    /// Reads one of the files. Its report is checked as any other.
     ///
     /// # Errors
     /// If it can't be read, or isn't a run.
     pub fn read(&self, path: &Path) -> Result<Spooled, StoreError> {
+        let spoiled = |reason: String| StoreError::Spoiled { path: path.to_owned(), reason };
         let bytes = fs::read(path).map_err(|source| StoreError::SpoolFolder { path: path.to_owned(), source })?;
-        serde_json::from_slice(&bytes).map_err(|source| StoreError::Json {
-            place: path.display().to_string(),
-            what: "a run that waits",
-            source,
-        })
+        let file: File<Value> = serde_json::from_slice(&bytes).map_err(|error| spoiled(error.to_string()))?;
+        let report = serde_json::to_vec(&file.report).map_err(|error| spoiled(error.to_string()))?;
+        let report = Report::parse(&report).map_err(|fault| spoiled(fault.to_string()))?;
+        Ok(Spooled { store: file.store, purpose: file.purpose, decision: file.decision, report })
     }
 }
