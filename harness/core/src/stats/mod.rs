@@ -1,5 +1,6 @@
-//! Pure functions over numbers: quantiles of samples and of sparse latency histograms, the factor between two samples,
-//! seeded randomness. Nothing here measures or does I/O.
+//! Pure functions over numbers: quantiles of samples and of sparse latency histograms, the factor between two samples or
+//! pairs, dependence within a series, change points and prediction of a history, rates, seeded randomness, and what rules
+//! do on simulated series. Nothing here measures or does I/O.
 
 pub mod binomial;
 pub mod change_points;
