@@ -10,11 +10,12 @@
 //! Kovács, Bühlmann, Li and Munk 2023, "Seeded binary segmentation"), so that a regression which was repaired some runs
 //! later is found though the whole series ends as it began.
 //!
-//! Our own, because the one crate there is that does this, augurs-changepoint, brings 136 crates with it, and its
-//! Bayesian method wants the noise normal and its scale given.
+//! Our own, because the crate that was looked at, augurs-changepoint, brings 136 crates with it.
 //!
-//! What it can't see: changes shorter than [`SHORTEST`] runs, and those of the last four or so runs of a long series,
-//! which are too few to be told from chance by ranks. Judging the newest run is the gate's task.
+//! What it can't see: changes shorter than [`SHORTEST`] runs, and the newest ones, which are too few to be told from
+//! chance by ranks: of 30 runs the last five must be on the new level, of 100 the last six, of 300 the last seven,
+//! however large the step. Judging the newest run is the gate's task. Nor is noise that depends on its order chance: a
+//! slow wave has change points.
 
 use super::random::SplitMix64;
 use super::ranks::mid_ranks;

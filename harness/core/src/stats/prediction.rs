@@ -11,7 +11,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::two_samples::Interval;
 
-/// Two runs are the fewest that have a spread. Their interval is 12 times as wide as their noise; five or more are of
+/// Two runs are the fewest that have a spread. Their interval reaches 15 times their noise either way; five or more are of
 /// use.
 pub const FEWEST: usize = 2;
 

@@ -27,7 +27,7 @@ use super::two_samples::mann_whitney_counts;
 pub const CONFIDENCE: f64 = 0.95;
 
 /// Of the two-mode series: which share of values is of the slow mode, and how wide each mode is in standard deviations
-/// of the whole. A third of runs on the other page layout is what made us look for modes.
+/// of the whole: apart enough that they don't overlap, and the median stays in the lower one.
 const SLOW_SHARE: f64 = 0.3;
 const MODE_WIDTH: f64 = 0.3;
 
