@@ -19,6 +19,8 @@ pub enum Document {
     Report,
     /// What `heapgate baseline record` writes.
     Baseline,
+    /// What `heapgate calibrate` writes.
+    Calibration,
 }
 
 impl Document {
@@ -26,6 +28,7 @@ impl Document {
         match self {
             Self::Report => "make it again with `heapgate run`",
             Self::Baseline => "record it again with `heapgate baseline record`",
+            Self::Calibration => "make it again with `heapgate calibrate`, or delete it",
         }
     }
 }
@@ -35,6 +38,7 @@ impl fmt::Display for Document {
         f.write_str(match self {
             Self::Report => "report",
             Self::Baseline => "baseline",
+            Self::Calibration => "calibration",
         })
     }
 }

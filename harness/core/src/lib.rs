@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod baseline;
+pub mod calibration;
 pub mod config;
 pub mod document;
 pub mod exit;

@@ -3,10 +3,12 @@
 //! `verdict` holds what comes out, `judge` walks over cells and metrics, `line` compares one metric of one cell: `exact` by
 //! the rule for exact metrics, `noisy` by the rule for all others, with the error that `look` allows. `memory` says where
 //! resident memory went, `advice` what to look at. `accept`
-//! lets known changes pass for a time, `doubt` says what makes a comparison doubtful.
+//! lets known changes pass for a time, `doubt` says what makes a comparison doubtful,
+//! `detectable` how small a change it finds.
 
 mod accept;
 mod advice;
+mod detectable;
 mod doubt;
 mod exact;
 mod judge;
@@ -19,6 +21,7 @@ mod tests;
 mod verdict;
 
 pub use accept::accept;
+pub use detectable::{POWER, detectable};
 pub use doubt::{note_doubts, unequal_repetitions};
 pub use judge::{Lookup, compare, judge};
 pub use look::{FALSE_ALARM, Look, MISS, MOST_LOOKS};

@@ -18,6 +18,9 @@ use crate::stats::two_samples::factor;
 /// How sure the intervals are that are shown.
 const CONFIDENCE: f64 = 0.95;
 
+/// Below this probability a metric may come to fail.
+const SUSPECT: f64 = 0.05;
+
 /// By what share of itself a limit may be passed before it counts: the rounding of a division.
 const ROUNDING: f64 = 1e-9;
 
@@ -93,15 +96,18 @@ pub(super) fn test(evidence: &Evidence<'_>, soft: f64) -> Tested {
     let now: Vec<f64> = evidence.now.iter().map(|v| sign * v).collect();
     let moved = |by: f64| evidence.baseline.iter().map(|v| sign * v + by * v.abs()).collect::<Vec<f64>>();
     let allowed = soft * (1.0 + ROUNDING);
-    let dependence = [evidence.now, evidence.baseline].into_iter().find_map(dependence);
+    let limit = moved(allowed);
+    let beyond_p = p_greater(&limit, &now);
+    // Dependence makes a failure doubtful, or hides one from all but pairs; what passes, passes.
+    let asked = evidence.paired || beyond_p < SUSPECT;
+    let dependence = [evidence.now, evidence.baseline].into_iter().filter(|_| asked).find_map(dependence);
     if dependence.is_some()
         && let Some(tested) = test_pairs(evidence, allowed)
     {
         return tested;
     }
-    let limit = moved(allowed);
     Tested {
-        beyond_p: p_greater(&limit, &now),
+        beyond_p,
         inside_p: p_greater(&now, &limit),
         better_p: p_greater(&now, &moved(-allowed)),
         least_p: least_p(evidence.baseline.len(), evidence.now.len()),
