@@ -9,6 +9,7 @@ mod fail;
 mod history;
 mod inputs;
 mod matrix;
+mod neighbours;
 mod own_bench;
 mod progress;
 mod rounds;

@@ -22,6 +22,11 @@ pub struct Budget {
 const DEFAULT_BUDGET: &str = "2m";
 
 impl Budget {
+    /// The time, s.
+    pub fn seconds(&self) -> f64 {
+        self.budget.as_secs_f64()
+    }
+
     /// Begins to count looks and time.
     pub fn rounds(&self) -> Rounds {
         // The error is divided by the looks that are planned, whether they are taken or not.

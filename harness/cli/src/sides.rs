@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use heapgate_bench::Under;
+use heapgate_bench::{Injection, Under};
 use heapgate_core::config::Config;
 use heapgate_core::plan::{Planned, Program};
 use heapgate_core::report::{Cell, Report};
@@ -110,6 +110,27 @@ pub fn programs(selection: &Selection, config: &Config, a: Source, b: Source) ->
         eprintln!("heapgate: not compared, since one side alone has it: {}", alone.join(", "));
     }
     Ok((two_sided(session, b_build), names))
+}
+
+/// `session` as a comparison of its cells with themselves (sides 0 and 1), and with each of `controls` planted (from 2 on).
+pub fn planted(mut session: Session, controls: &[Injection]) -> Session {
+    let sides = 2 + controls.len();
+    let cells = std::mem::take(&mut session.plan.cells);
+    for planned in cells {
+        for side in 0..sides {
+            let mut planned = Planned { side, ..planned.clone() };
+            if let Some(control) = side.checked_sub(2).and_then(|index| controls.get(index)) {
+                planned.arguments.extend(control.arguments());
+            }
+            session.plan.cells.push(planned);
+        }
+    }
+    session.plan.group = sides;
+    let output = session.output.clone();
+    let side = |side: usize| output.with_extension(format!("side-{side}.json"));
+    session.output = side(0);
+    session.others = (1..sides).map(|index| (session.build.clone(), side(index))).collect();
+    session
 }
 
 fn of_side(planned: &Planned, side: usize, programs: &[Program; 2]) -> Planned {

@@ -159,6 +159,14 @@ pub fn sensitivities(reports: &[Report], reps: u32, family: usize) -> BTreeMap<M
 }
 
 impl Calibration {
+    /// Whether nothing failed that wasn't changed, and all that was planted was found.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.null.failed_metrics == 0
+            && self.null.failed_runs == 0
+            && self.controls.values().all(|c| c.caught == c.planted)
+    }
+
     /// Where the calibration of a machine class is kept under the baselines' `folder`.
     #[must_use]
     pub fn path(folder: &Path, class: &str) -> PathBuf {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use heapgate_core::baseline;
+use heapgate_core::calibration::Calibration;
 use heapgate_core::config::{Config, Date};
 use heapgate_core::exit;
 use heapgate_core::files;
-use heapgate_core::gate::{Lookup, Verdict, accept, judge, note_doubts};
+use heapgate_core::gate::{Lookup, Verdict, accept, judge, note_calibration, note_doubts};
 use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
 use heapgate_store::history::Purpose;
@@ -79,6 +80,9 @@ impl Gate {
         let mut verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config, rounds.look());
         accept(&mut verdict, &config, Date::today());
         note_doubts(&mut verdict, &report, unix_s());
+        if let Some(calibration) = Calibration::find(&config.baselines, &report.fingerprint.machine.class())? {
+            note_calibration(&mut verdict, &calibration);
+        }
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let written = self
             .markdown

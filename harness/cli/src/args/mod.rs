@@ -3,6 +3,7 @@
 
 mod ab;
 mod baseline;
+mod calibrate;
 mod describe;
 mod diff;
 mod experiment;
@@ -95,6 +96,7 @@ enum Verb {
     #[command(subcommand)]
     Baseline(baseline::Baseline),
     History(Box<history::History>),
+    Calibrate(Box<calibrate::Calibrate>),
     List(list::List),
     Experiment(experiment::ExperimentArgs),
     /// Run one trial in this process (what children of `run` and `gate` do)
@@ -103,6 +105,9 @@ enum Verb {
     /// Say what can be run, to a heapgate that compares this one with itself
     #[command(hide = true, alias = heapgate_bench::DESCRIBE)]
     Describe,
+    /// Keep a CPU busy until standard input ends (a neighbour of `calibrate --busy`)
+    #[command(hide = true, name = crate::neighbours::SPIN)]
+    Spin,
     /// End at once with success (to see whether an allocator's settings let a process start)
     #[command(hide = true, alias = heapgate_bench::PROBE)]
     Probe,
@@ -116,7 +121,9 @@ impl Cli {
             Verb::Gate(verb) => verb.execute(&self.global),
             Verb::Ab(verb) => verb.execute(&self.global),
             Verb::Diff(verb) => verb.execute(&self.global),
+            Verb::Calibrate(verb) => verb.execute(&self.global),
             Verb::Describe => describe::execute(),
+            Verb::Spin => crate::neighbours::spin(),
             Verb::Merge(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::History(verb) => verb.execute(&self.global),

@@ -128,6 +128,7 @@ impl CellContext<'_> {
             change,
             interval,
             resolution,
+            detectable: None,
             p_value: None,
             limits,
             reason: String::new(),

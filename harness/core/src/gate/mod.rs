@@ -8,6 +8,7 @@
 
 mod accept;
 mod advice;
+mod calibrated;
 mod detectable;
 mod doubt;
 mod exact;
@@ -21,6 +22,7 @@ mod tests;
 mod verdict;
 
 pub use accept::accept;
+pub use calibrated::note_calibration;
 pub use detectable::{POWER, detectable};
 pub use doubt::{note_doubts, unequal_repetitions};
 pub use judge::{Lookup, compare, judge};

@@ -111,6 +111,9 @@ pub struct Line {
     /// The smallest change, as a fraction of the baseline, that could have been told from none with these repetitions at
     /// this noise: 0 where repetitions agree, absent where nothing was compared.
     pub resolution: Option<f64>,
+    /// The smallest change, as a fraction of the baseline and on top of the limit, that was found in 99 of 100 runs when this
+    /// class of machines was calibrated; absent where it wasn't.
+    pub detectable: Option<f64>,
     /// Probability of a difference this far beyond the limit where there is none, corrected for the number of metrics
     /// that were tested; absent where nothing was tested.
     pub p_value: Option<f64>,

@@ -6,6 +6,7 @@
 pub mod baseline;
 pub mod bencher;
 pub mod benchfmt;
+pub mod calibration;
 mod evidence;
 pub mod experiment;
 pub mod experiments_doc;

@@ -123,7 +123,9 @@ pub(super) fn figures(line: &Line) -> Figures {
         (None, Some(_)) => "from 0".to_owned(),
         (None, None) => "-".to_owned(),
     };
-    let resolution = line.resolution.map_or(String::new(), |share| match line.interval {
+    // What is promised, or this run's noise where that is larger.
+    let sees = line.resolution.map(|here| line.detectable.map_or(here, |promised| here.max(promised)));
+    let resolution = sees.map_or(String::new(), |share| match line.interval {
         None => "exact".to_owned(),
         Some(_) => human::change(share).trim_start_matches('+').to_owned(),
     });

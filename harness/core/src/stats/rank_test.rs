@@ -2,6 +2,9 @@
 //!
 //! Nothing is assumed but that the values of each sample are independent draws of one distribution (Mann and Whitney 1947).
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::two_samples::mann_whitney_counts;
@@ -28,9 +31,29 @@ pub fn p_greater(base: &[f64], other: &[f64]) -> f64 {
     if n * m > LARGEST_EXACT {
         return approximate(n as f64, m as f64, above as f64);
     }
-    let counts = mann_whitney_counts(n, m);
-    // Those with at least `above` pairs, which are as many as those with at most the rest.
-    counts[..=n * m - above].iter().sum::<f64>() / counts.iter().sum::<f64>()
+    // Those with at least `above` pairs are as many as those with at most the rest.
+    at_most(n, m, n * m - above)
+}
+
+thread_local! {
+    /// Cumulative distributions by the sizes of the samples: a run asks for few of them, thousands of times.
+    static DISTRIBUTIONS: RefCell<BTreeMap<(usize, usize), Vec<f64>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The probability of at most `pairs` pairs.
+fn at_most(n: usize, m: usize, pairs: usize) -> f64 {
+    DISTRIBUTIONS.with_borrow_mut(|all| {
+        let cumulative = all.entry((n, m)).or_insert_with(|| {
+            let counts = mann_whitney_counts(n, m);
+            let total: f64 = counts.iter().sum();
+            let sums = counts.iter().scan(0.0, |sum, count| {
+                *sum += count;
+                Some(*sum / total)
+            });
+            sums.collect()
+        });
+        cumulative[pairs]
+    })
 }
 
 /// The smallest probability that samples of these sizes can give: how much evidence they can ever be.
