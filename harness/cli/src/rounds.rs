@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use heapgate_core::gate::{Look, MOST_LOOKS, Verdict};
+use heapgate_core::gate::{Look, MOST_LOOKS, Verdict, repetitions};
 use heapgate_core::render::human::counted;
 use heapgate_core::report::{Cell, Report};
 
@@ -31,7 +31,7 @@ impl Budget {
     pub fn rounds(&self) -> Rounds {
         // The error is divided by the looks that are planned, whether they are taken or not.
         let looks = if self.budget.is_zero() { 1 } else { MOST_LOOKS };
-        Rounds { looks, taken: 0, budget: self.budget, since: None }
+        Rounds { looks, taken: 0, budget: self.budget, first: None }
     }
 }
 
@@ -41,8 +41,8 @@ pub struct Rounds {
     looks: u32,
     taken: u32,
     budget: Duration,
-    /// When the first repetitions had ended.
-    since: Option<Instant>,
+    /// When the first repetitions had ended, and how many there were.
+    first: Option<(Instant, u32)>,
 }
 
 impl Rounds {
@@ -51,8 +51,8 @@ impl Rounds {
         Look::one_of(self.looks)
     }
 
-    /// What to repeat after a look at `reports` that gave `verdicts`: the cells with something open, as often as they ran so
-    /// far, or as often as the rest of the time allows; None where nothing is open, or there is no look or time left. Says
+    /// What to repeat after a look at `reports` that gave `verdicts`: the cells with something open, as often as the next look
+    /// needs, or as the rest of the time allows; None where nothing is open, or there is no look or time left. Says
     /// so on standard error. `cells` turns a cell of the verdict into those of the plan.
     pub fn more(
         &mut self,
@@ -61,22 +61,23 @@ impl Rounds {
         cells: impl Fn(&Cell) -> Vec<Cell>,
     ) -> Option<More> {
         self.taken += 1;
-        let since = *self.since.get_or_insert_with(Instant::now);
         let lines = verdicts.iter().flat_map(|verdict| &verdict.lines);
         let open: Vec<&Cell> = lines.filter(|l| l.undecided).map(|l| &l.cell).collect();
         let metrics = open.len() as u64;
         let open: BTreeSet<Cell> = open.into_iter().flat_map(cells).collect();
+        let most = reports.iter().flat_map(|report| report.cells()).map(|cell| cell.trials.len()).max().unwrap_or(1);
+        let (since, first) = *self.first.get_or_insert_with(|| (Instant::now(), most as u32));
         if open.is_empty() || self.taken >= self.looks {
             return None;
         }
-        let (reps, cost) = cost(&open, reports);
+        let (so_far, cost) = cost(&open, reports);
         let left = self.budget.saturating_sub(since.elapsed());
         let affordable = (left.as_secs_f64() / cost.as_secs_f64().max(f64::MIN_POSITIVE)) as u32;
         if affordable == 0 {
             eprintln!("{} still open, and the time for more is over (--budget)", counted(metrics, "metric"));
             return None;
         }
-        let reps = reps.min(affordable);
+        let reps = repetitions(first, self.taken).saturating_sub(so_far).clamp(1, affordable);
         eprintln!(
             "{} still open: {} more of {} (of the --budget, {} s are left)",
             counted(metrics, "metric"),
@@ -139,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn only_open_cells_are_repeated_as_often_as_they_ran() {
+    fn only_open_cells_are_repeated_as_often_as_the_next_look_needs() {
         let (report, verdict) = open();
         let more = budget("1h").rounds().more(&[&verdict], &[&report], |cell| vec![cell.clone()]).unwrap();
-        assert_eq!(more, More { cells: BTreeSet::from([testing::cell(0)]), reps: 5 });
+        assert_eq!(more, More { cells: BTreeSet::from([testing::cell(0)]), reps: 7 });
     }
 
     #[test]

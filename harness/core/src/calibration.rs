@@ -152,7 +152,7 @@ pub fn sensitivities(reports: &[Report], reps: u32, family: usize) -> BTreeMap<M
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64;
         let deviation = if mean == 0.0 { 0.0 } else { variance.sqrt() / mean.abs() };
-        let detectable = detectable(metric, &values, reps as usize, family);
+        let detectable = detectable(metric, &values, reps, family);
         all.entry(metric).or_default().push(Sensitivity { cell, values: values.len() as u64, deviation, detectable });
     }
     all

@@ -1,6 +1,6 @@
 //! The smallest change that the gate finds: by planting changes into values that were measured, and asking the rule.
 
-use super::look::{Look, MOST_LOOKS};
+use super::look::{Look, MOST_LOOKS, repetitions};
 use crate::metric::{Better, MetricId};
 use crate::stats::random::SplitMix64;
 use crate::stats::rank_test::p_greater;
@@ -20,7 +20,7 @@ const GROWTH: f64 = 1.2;
 const LARGEST: f64 = 10.0;
 
 /// The smallest change for the worse, as a fraction, that the gate finds in a share [`POWER`] of runs where any change is one
-/// too many: with `reps` repetitions on both sides in the first round, doubled up to [`MOST_LOOKS`] times, among `family`
+/// too many: with `reps` repetitions on both sides in the first round, and up to [`MOST_LOOKS`] looks, among `family`
 /// metrics. `values` are what the metric was while nothing was changed; runs are drawn from them, with the change planted on
 /// one side. `None` where there are too few, or no change that small is found.
 ///
@@ -31,7 +31,7 @@ const LARGEST: f64 = 10.0;
 /// assert!((0.001..0.02).contains(&seen), "{seen}");
 /// ```
 #[must_use]
-pub fn detectable(metric: MetricId, values: &[f64], reps: usize, family: usize) -> Option<f64> {
+pub fn detectable(metric: MetricId, values: &[f64], reps: u32, family: usize) -> Option<f64> {
     if values.len() < FEWEST_VALUES || values.iter().any(|&v| v <= 0.0) {
         return None;
     }
@@ -46,7 +46,7 @@ pub fn detectable(metric: MetricId, values: &[f64], reps: usize, family: usize) 
 }
 
 /// Whether a change of `size` is found often enough.
-fn found(metric: MetricId, values: &[f64], size: f64, reps: usize, family: usize) -> bool {
+fn found(metric: MetricId, values: &[f64], size: f64, reps: u32, family: usize) -> bool {
     /// The same values, the same answer.
     const SEED: u64 = 0x5eed;
     let mut random = SplitMix64::new(SEED);
@@ -57,14 +57,14 @@ fn found(metric: MetricId, values: &[f64], size: f64, reps: usize, family: usize
     let allowed_misses = (f64::from(DRAWS) * (1.0 - POWER)).floor() as u32;
     let mut misses = 0;
     for _ in 0..DRAWS {
-        let largest = reps << (MOST_LOOKS - 1);
+        let largest = repetitions(reps, MOST_LOOKS - 1);
         let mut draw = |factor: f64| -> Vec<f64> {
             (0..largest).map(|_| values[(random.next() % values.len() as u64) as usize] * factor).collect()
         };
         let (baseline, now) = (draw(1.0), draw(factor));
         let look = Look::one_of(MOST_LOOKS);
         let caught = (0..MOST_LOOKS).any(|round| {
-            let n = reps << round;
+            let n = repetitions(reps, round) as usize;
             let (baseline, now) = (&baseline[..n], &now[..n]);
             let beyond_p = match metric.metric().better {
                 Better::Lower => p_greater(baseline, now),

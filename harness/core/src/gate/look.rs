@@ -8,8 +8,26 @@ pub const FALSE_ALARM: f64 = 0.001;
 /// less often, and the further beyond, the less.
 pub const MISS: f64 = 0.025;
 
-/// Most looks at a run that grows from round to round. Each doubles its repetitions, so 5 become 20.
+/// Most looks at a run that grows from round to round.
 pub const MOST_LOOKS: u32 = 3;
+
+/// How many repetitions each side has at a look, in those of the first: 5, 12, 20. Twelve against twelve is where a rank test
+/// can tell one of some thousand tests apart at the allowed error: 60 metrics, one of them a histogram of 30 places; five
+/// against five can't tell 8 of 1,000. Twenty is for small changes.
+pub const GROWTH: [f64; MOST_LOOKS as usize] = [1.0, 2.4, 4.0];
+
+/// Repetitions at the look `look` (from 0) of a run that begins with `reps`.
+///
+/// ```
+/// use heapgate_core::gate::repetitions;
+/// assert_eq!([0, 1, 2].map(|look| repetitions(5, look)), [5, 12, 20]);
+/// ```
+#[must_use]
+pub fn repetitions(reps: u32, look: u32) -> u32 {
+    let growth = GROWTH[(look as usize).min(GROWTH.len() - 1)];
+    // Rounded down, but each look has more than the one before.
+    ((f64::from(reps) * growth) as u32).max(reps.saturating_add(look))
+}
 
 /// One look at the figures.
 ///

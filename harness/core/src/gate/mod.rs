@@ -26,5 +26,5 @@ pub use calibrated::note_calibration;
 pub use detectable::{POWER, detectable};
 pub use doubt::{note_doubts, unequal_repetitions};
 pub use judge::{Lookup, compare, judge};
-pub use look::{FALSE_ALARM, Look, MISS, MOST_LOOKS};
+pub use look::{FALSE_ALARM, GROWTH, Look, MISS, MOST_LOOKS, repetitions};
 pub use verdict::*;
