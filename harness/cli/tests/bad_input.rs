@@ -219,7 +219,7 @@ fn cells_with_fewer_repetitions_than_others_are_told() {
         r["trials"].as_array_mut().expect("trials").push(more);
     });
     place.write("unequal.json", &unequal);
-    let words = "1 repetition of 1 cell, 2 repetitions of 1 cell";
+    let words = "1 repetition of 1 cell, 5 repetitions of 1 cell";
     place.run("baseline promote unequal.json").ends_with(0).says(&[words]);
     let verdict = place.run("gate --report unequal.json --json").json();
     assert!(verdict["notes"].to_string().contains(words), "{verdict}");

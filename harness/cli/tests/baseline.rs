@@ -7,11 +7,11 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{Place, RECORDED, Ran, TWICE};
+use common::{Place, RECORDED, Ran, ENOUGH};
 use heapgate_core::render::human::date;
 use serde_json::Value;
 
-const OTHER: &str = "tokenize/wordpiece-slices -a jemalloc -n 2 --steps 2 --param document=repeated";
+const OTHER: &str = "tokenize/wordpiece-slices -a jemalloc -n 5 --steps 2 --param document=repeated";
 
 fn baseline_file() -> String {
     format!("baselines/{}", RECORDED.baseline_path)
@@ -58,7 +58,7 @@ fn a_part_that_is_promoted_leaves_the_other_cells_as_they_were() {
 #[test]
 fn a_promotion_shows_exact_metrics_before_and_after() {
     let place = recorded();
-    place.run(&format!("run {TWICE} --inject extra-allocs=1 -o worse.json")).ends_with(0);
+    place.run(&format!("run {ENOUGH} --inject extra-allocs=1 -o worse.json")).ends_with(0);
     place.run("gate --report worse.json").ends_with(3);
     let ran = place.run("baseline promote worse.json").ends_with(0);
     let line = ran.stdout.lines().find(|line| line.contains("allocations_per_unit")).expect("in the table");
@@ -115,7 +115,7 @@ fn a_check_names_what_is_to_be_done_and_ends_with_4() {
     let place = recorded();
     let ran = place.run("baseline check").ends_with(4);
     let text = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    for words in ["2 repetitions, of 10 wanted", "run by default, and without a baseline", "no baseline of decode"] {
+    for words in ["5 repetitions, of 10 wanted", "run by default, and without a baseline", "no baseline of decode"] {
         assert!(text.contains(words), "{}", ran.stdout);
     }
     assert!(ran.stdout.lines().all(|line| line.chars().count() <= 80), "{}", ran.stdout);
@@ -250,7 +250,7 @@ fn accepting(up_to: &str, days_from_now: i64) -> String {
 #[test]
 fn a_known_change_is_accepted_until_its_day_and_its_size_and_then_fails_again() {
     let place = recorded();
-    place.run(&format!("run {TWICE} --inject extra-allocs=1 -o worse.json")).ends_with(0);
+    place.run(&format!("run {ENOUGH} --inject extra-allocs=1 -o worse.json")).ends_with(0);
     let verdict = |settings: String, code: i32| {
         place.write("heapgate.toml", &settings);
         place.run("gate --report worse.json --json").ends_with(code).json()
@@ -285,17 +285,17 @@ fn a_known_change_is_accepted_until_its_day_and_its_size_and_then_fails_again() 
 fn several_reports_of_a_side_are_more_repetitions() {
     let place = Place::new();
     for name in ["a/1", "a/2", "b/1"] {
-        place.run(&format!("run {TWICE} -o {name}.json")).ends_with(0);
+        place.run(&format!("run {ENOUGH} -o {name}.json")).ends_with(0);
     }
     for before in ["a/*.json", "a/1.json,a/2.json", "a/[12].json"] {
         let verdict = place.run(&format!("diff {before} b/*.json --json")).json();
         let line = verdict["lines"].as_array().expect("lines").iter().find(|l| l["metric"] == "peak_rss_bytes");
         let sides = line.map(|line| (line["baseline"]["reps"].clone(), line["now"]["reps"].clone()));
-        assert_eq!(sides, Some((4.into(), 2.into())), "{before}");
+        assert_eq!(sides, Some((10.into(), 5.into())), "{before}");
     }
     place.run("baseline promote a/1.json a/2.json").ends_with(0);
-    assert_eq!(place.run("baseline list --json").json()[0]["fewest_repetitions"], 4);
-    place.run("diff c/*.json b/1.json").ends_with(2).says(&["'c/*.json'", "no file matches"]);
+    assert_eq!(place.run("baseline list --json").json()[0]["fewest_repetitions"], 10);
+    place.run("diff c/*.json b/1.json").ends_with(2).says(&["c/*.json", "no file matches"]);
     place.run("diff a/1.json,a/1.json b/1.json").ends_with(2).says(&["are one file", "count twice"]);
 }
 
@@ -310,7 +310,7 @@ fn reports_of_one_side_are_of_one_build_and_machine_and_of_different_runs() {
         r["trials"][0]["wall_s"] = 3.0.into();
     };
     place.write("machine.json", &report_with(cpus));
-    let same = ["copy.json holds the same run as one.json", "leave one of them out"];
+    let same = ["one.json", "copy.json", "are the same measurement", "leave one of the files out"];
     place.run("diff one.json,copy.json one.json").ends_with(2).says(&same);
     let machine = ["one.json and machine.json", "the machine differs", "cpus", "64"];
     place.run("diff one.json one.json,machine.json").ends_with(4).says(&machine);

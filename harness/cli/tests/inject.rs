@@ -265,7 +265,7 @@ fn several_are_planted_at_once() {
 #[test]
 fn the_gate_fails_a_leak_of_one_percent_and_names_it() {
     let place = Place::new();
-    let selection = "tokenize/hf-wordpiece -p document=verse --steps 4 -a jemalloc -n 2";
+    let selection = "tokenize/hf-wordpiece -p document=verse --steps 4 -a jemalloc";
     place.run(&format!("baseline record {selection}")).ends_with(0);
     let ran = place.run(&format!("gate {selection} --inject leak=1%")).ends_with(3);
     assert!(ran.stdout.lines().any(|line| line.contains("FAIL") && line.contains("left_bytes")), "{}", ran.stdout);

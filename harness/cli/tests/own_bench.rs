@@ -36,9 +36,9 @@ fn in_package(place: &Place, arguments: &str) -> Ran {
 fn a_baseline_of_a_bench_passes_what_is_the_same_and_fails_what_is_planted() {
     let place = Place::new();
     let words = bench("words");
-    let record = place.run(&format!("baseline record {words} words/owned -n 2")).ends_with(0);
+    let record = place.run(&format!("baseline record {words} words/owned")).ends_with(0);
     assert!(record.stdout.contains("words.json"), "{}", record.stdout);
-    let same = place.run(&format!("gate {words} words/owned -n 2 --json"));
+    let same = place.run(&format!("gate {words} words/owned --json"));
     // Noisy figures of trials this short may be inconclusive; exact ones may not.
     assert!(same.code == Some(0) || same.code == Some(4), "{}{}", same.stdout, same.stderr);
     let failed = |verdict: &Value| {
@@ -46,7 +46,7 @@ fn a_baseline_of_a_bench_passes_what_is_the_same_and_fails_what_is_planted() {
         lines.iter().filter(|line| line["decision"]["kind"] == "fail").count()
     };
     assert_eq!(failed(&same.json()), 0);
-    let planted = place.run(&format!("gate {words} words/owned -n 2 --inject extra-allocs=1")).ends_with(3);
+    let planted = place.run(&format!("gate {words} words/owned --inject extra-allocs=1")).ends_with(3);
     assert!(planted.stdout.contains("allocations_per_unit"), "{}", planted.stdout);
 }
 

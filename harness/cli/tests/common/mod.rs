@@ -21,8 +21,8 @@ pub const HEAPGATE: &str = env!("CARGO_BIN_EXE_heapgate");
 /// A selection whose trials take a tenth of a second: it needs no corpus.
 pub const QUICK: &str = "tokenize/wordpiece-heap -a jemalloc -n 1 --steps 2 --param document=repeated";
 
-/// The same twice: as few repetitions as noisy metrics take.
-pub const TWICE: &str = "tokenize/wordpiece-heap -a jemalloc -n 2 --steps 2 --param document=repeated";
+/// The same five times: with fewer than four on each side, no noisy metric can pass.
+pub const ENOUGH: &str = "tokenize/wordpiece-heap -a jemalloc -n 5 --steps 2 --param document=repeated";
 
 /// Where `run` leaves its report.
 pub const REPORT: &str = ".heapgate/report.json";
@@ -134,7 +134,7 @@ impl From<std::process::Output> for Ran {
     }
 }
 
-/// A report of [`TWICE`] and the baseline that was recorded from it, as texts.
+/// A report of [`ENOUGH`] and the baseline that was recorded from it, as texts.
 pub struct Recorded {
     pub report: String,
     pub baseline: String,
@@ -145,7 +145,7 @@ pub struct Recorded {
 /// One for all tests of a file: each puts the texts into a place of its own.
 pub static RECORDED: LazyLock<Recorded> = LazyLock::new(|| {
     let place = Place::new();
-    place.run(&format!("run {TWICE}")).ends_with(0);
+    place.run(&format!("run {ENOUGH}")).ends_with(0);
     place.run(&format!("baseline record --report {REPORT}")).ends_with(0);
     let class =
         std::fs::read_dir(place.path("baselines")).expect("recorded").next().expect("one class").expect("named");

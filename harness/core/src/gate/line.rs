@@ -156,6 +156,9 @@ impl CellContext<'_> {
         if baseline.is_empty() {
             return decided(inconclusive("the baseline doesn't have it; record it again"));
         }
+        if now.is_empty() && metric.metric().kind == Kind::Distribution && self.calls_share(base_cell) == 0.0 {
+            return decided(Finding::new(Decision::Pass, "no call was made that could take time"));
+        }
         if now.is_empty() {
             return decided(inconclusive("the baseline has it, but this run didn't measure it"));
         }
@@ -198,11 +201,21 @@ impl CellContext<'_> {
             MetricId::InterruptedDistribution => |rep| &rep.interrupted,
             _ => return Soft::Tested { tested: noisy::test(evidence, soft), said: None },
         };
-        let baseline = latencies(&base_cell.stalls, base_cell.ticks_per_second);
-        let now = latencies(self.now_stalls, self.now.ticks_per_second());
+        let baseline = latencies(&base_cell.stalls, base_cell.ticks_per_second, 1.0);
+        let now = latencies(self.now_stalls, self.now.ticks_per_second(), self.calls_share(base_cell));
         match baseline.zip(now).and_then(|(baseline, now)| noisy::test_shapes(baseline, now, calls, soft)) {
             Some(tested) => Soft::Tested { tested, said: None },
             None => Soft::Decided(inconclusive("one side has no histogram of it")),
+        }
+    }
+
+    /// Allocations in a unit of work as a share of the baseline's, at most 1; 1 where it isn't known.
+    fn calls_share(&self, base_cell: &BaselineCell) -> f64 {
+        let now = Side::of(&self.now.values(MetricId::AllocationsPerUnit));
+        let baseline = base_cell.metrics.get(&MetricId::AllocationsPerUnit).and_then(|values| Side::of(values));
+        match baseline.zip(now) {
+            Some((baseline, now)) if baseline.median > 0.0 => (now.median / baseline.median).clamp(0.0, 1.0),
+            _ => 1.0,
         }
     }
 }
@@ -237,8 +250,8 @@ fn disagreement(metric: MetricId, baseline: &[f64], now: &[f64]) -> Option<Strin
     Some(format!("repetitions of {side} disagree ({min} to {max})"))
 }
 
-fn latencies(reps: &[RepStalls], ticks_per_second: f64) -> Option<Latencies<'_>> {
-    (ticks_per_second > 0.0).then_some(Latencies { reps, ticks_per_second })
+fn latencies(reps: &[RepStalls], ticks_per_second: f64, calls_share: f64) -> Option<Latencies<'_>> {
+    (ticks_per_second > 0.0).then_some(Latencies { reps, ticks_per_second, calls_share })
 }
 
 /// The change as a signed fraction of the baseline.

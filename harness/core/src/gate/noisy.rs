@@ -48,6 +48,9 @@ pub(super) struct Latencies<'a> {
     pub reps: &'a [RepStalls],
     /// Ticks per second; above 0.
     pub ticks_per_second: f64,
+    /// Calls in a unit of work as a share of the other side's, at most 1. Those that are not made any more count as calls that
+    /// took no time: without quick calls the rest are slower on average, and nobody waits longer.
+    pub calls_share: f64,
 }
 
 /// Which calls of a histogram.
@@ -155,7 +158,11 @@ pub(super) fn slower(baseline: Latencies<'_>, now: Latencies<'_>, calls: Calls, 
     fn group<'a>(side: Latencies<'a>, calls: Calls) -> Vec<Histogram<'a>> {
         side.reps
             .iter()
-            .map(|rep| Histogram { buckets: calls(rep), ns_per_tick: 1e9 / side.ticks_per_second })
+            .map(|rep| Histogram {
+                buckets: calls(rep),
+                ns_per_tick: 1e9 / side.ticks_per_second,
+                calls_share: side.calls_share,
+            })
             .collect()
     }
     shape::slower(&group(baseline, calls), &group(now, calls), soft)

@@ -17,6 +17,8 @@ pub struct Histogram<'a> {
     pub buckets: &'a [(u32, u64)],
     /// Length of a tick.
     pub ns_per_tick: f64,
+    /// What share of all calls these are; the others took no time. 1 where these are all.
+    pub calls_share: f64,
 }
 
 /// What comparing gave.
@@ -126,12 +128,13 @@ impl Curve {
     fn of(histogram: &Histogram<'_>) -> Option<Self> {
         let total: u64 = histogram.buckets.iter().map(|b| b.1).sum();
         let mut beyond = total;
+        let share = |count: u64| histogram.calls_share * count as f64 / total as f64;
         let steps = histogram.buckets.iter().map(|&(bucket, count)| {
             let (low, high) = bucket_bounds(bucket as usize);
             let [low, high] = [low, high].map(|ticks| ticks as f64 * histogram.ns_per_tick);
-            let above = beyond as f64 / total as f64;
+            let above = share(beyond);
             beyond -= count;
-            (low, high, above, beyond as f64 / total as f64)
+            (low, high, above, share(beyond))
         });
         let steps = steps.collect();
         (total > 0).then_some(Self { steps })
@@ -176,13 +179,31 @@ mod tests {
     }
 
     fn histograms(processes: &[Vec<(u32, u64)>]) -> Vec<Histogram<'_>> {
-        processes.iter().map(|buckets| Histogram { buckets, ns_per_tick: 1.0 }).collect()
+        processes.iter().map(|buckets| Histogram { buckets, ns_per_tick: 1.0, calls_share: 1.0 }).collect()
     }
 
     #[test]
     fn the_same_is_not_slower() {
         let same = compared(1, |t, _| t);
         assert!(same.p_value > 0.5 && same.worst.factor() < 1.1, "{same:?}");
+    }
+
+    /// Three of four quick calls are not made any more: what is left has several times the share of slow ones.
+    #[test]
+    fn fewer_quick_calls_are_not_slower_if_they_count_as_calls_that_took_no_time() {
+        let mut random = SplitMix64::new(1);
+        let before: Vec<_> = (0..10).map(|_| process(&mut random, |t, _| t)).collect();
+        let calls = |buckets: &[(u32, u64)]| buckets.iter().map(|b| b.1).sum::<u64>() as f64;
+        let mut after = before.clone();
+        after.iter_mut().flatten().for_each(|(bucket, count)| {
+            *count /= 1 + 3 * u64::from(bucket_bounds(*bucket as usize).1 < 60);
+        });
+        let share = calls(&after[0]) / calls(&before[0]);
+        let (before, mut after) = (histograms(&before), histograms(&after));
+        assert!(slower(&before, &after, 0.25).unwrap().p_value < 1e-3);
+        after.iter_mut().for_each(|histogram| histogram.calls_share = share);
+        let slower = slower(&before, &after, 0.25).unwrap();
+        assert!(slower.p_value > 0.5 && slower.worst.factor() < 1.1, "{slower:?}");
     }
 
     #[test]
