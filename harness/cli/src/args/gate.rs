@@ -57,7 +57,7 @@ impl Gate {
         if let Some(folder) = &self.baselines {
             config.baselines.clone_from(folder);
         }
-        let mut rounds = self.budget.rounds();
+        let mut rounds = self.budget.rounds(&config);
         let store = self.store.place(&config)?;
         let (report, planned, end) = match &self.report {
             Some(path) => {
