@@ -5,10 +5,10 @@ use std::path::Path;
 use clap::Args;
 use heapgate_core::config::Config;
 use heapgate_core::gate::Overall;
-use heapgate_core::history::Place;
+use heapgate_core::history::{History, Place};
 use heapgate_core::render::human::counted;
 use heapgate_core::report::Report;
-use heapgate_store::history::{self, Appended, Kept, Purpose, Spool, StoreError};
+use heapgate_store::history::{self, Appended, Kept, LastRuns, Mode, Purpose, Spool, Store, StoreError};
 
 use crate::fail::Failure;
 
@@ -59,6 +59,19 @@ pub fn append(place: &Place, report: &Report, purpose: Purpose, decision: Option
             eprintln!("heapgate: warning: it waits in {}; {later}", path.display());
         }
         Err(error) => eprintln!("heapgate: warning: the run is not in the history: {error}"),
+    }
+}
+
+/// The last `count` runs before `report` in the history at `place`, of its machine's class. A history that isn't there yet has
+/// none: the run that is appended to it begins it.
+///
+/// # Errors
+/// If the history can't be read.
+pub fn last_runs(place: &Place, report: &Report, count: u32) -> Result<History, Failure> {
+    match Store::open(place, Mode::Read) {
+        Ok(mut store) => Ok(store.last_runs(&LastRuns::before(report, count as usize))?),
+        Err(StoreError::Missing { .. }) => Ok(History::default()),
+        Err(error) => Err(error.into()),
     }
 }
 

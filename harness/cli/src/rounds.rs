@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use heapgate_core::config::{Config, parse_time};
 use heapgate_core::gate::{Look, MOST_LOOKS, Verdict, repetitions};
 use heapgate_core::render::human::counted;
 use heapgate_core::report::{Cell, Report};
@@ -13,25 +14,27 @@ use crate::run::More;
 /// The flag that limits them.
 #[derive(Debug, Clone, Args)]
 pub struct Budget {
-    /// Time for more repetitions of what the first ones left open, as in 90s or 5m; 0 for none
-    #[arg(long, value_name = "TIME", default_value = DEFAULT_BUDGET, value_parser = time)]
-    budget: Duration,
+    /// Time for more repetitions of what the first ones left open, as in 90s or 5m; 0 for none [default: that of
+    /// heapgate.toml, or 2m]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    budget: Option<Duration>,
 }
 
 /// Enough to double the default matrix; what is decided at once needs none of it.
-const DEFAULT_BUDGET: &str = "2m";
+const DEFAULT_BUDGET: Duration = Duration::from_secs(120);
 
 impl Budget {
-    /// The time, s.
-    pub fn seconds(&self) -> f64 {
-        self.budget.as_secs_f64()
+    /// The time: as the flag says, or else `config`.
+    pub fn time(&self, config: &Config) -> Duration {
+        self.budget.or(config.budget).unwrap_or(DEFAULT_BUDGET)
     }
 
     /// Begins to count looks and time.
-    pub fn rounds(&self) -> Rounds {
+    pub fn rounds(&self, config: &Config) -> Rounds {
+        let budget = self.time(config);
         // The error is divided by the looks that are planned, whether they are taken or not.
-        let looks = if self.budget.is_zero() { 1 } else { MOST_LOOKS };
-        Rounds { looks, taken: 0, budget: self.budget, first: None }
+        let looks = if budget.is_zero() { 1 } else { MOST_LOOKS };
+        Rounds { looks, taken: 0, budget, first: None }
     }
 }
 
@@ -46,6 +49,11 @@ pub struct Rounds {
 }
 
 impl Rounds {
+    /// One look, and no more repetitions: where they could decide nothing.
+    pub fn one() -> Self {
+        Self { looks: 1, taken: 0, budget: Duration::ZERO, since: None }
+    }
+
     /// The error that each look may make.
     pub fn look(&self) -> Look {
         Look::one_of(self.looks)
@@ -102,30 +110,15 @@ fn cost(cells: &BTreeSet<Cell>, reports: &[&Report]) -> (u32, Duration) {
     (reps, Duration::from_secs_f64(seconds))
 }
 
-/// Reads `90s`, `5m`, `1h`, or a number of seconds.
-pub fn time(text: &str) -> Result<Duration, String> {
-    let (number, scale) = match text.as_bytes().last() {
-        Some(b's') => (&text[..text.len() - 1], 1.0),
-        Some(b'm') => (&text[..text.len() - 1], 60.0),
-        Some(b'h') => (&text[..text.len() - 1], 3600.0),
-        _ => (text, 1.0),
-    };
-    let seconds = number.parse::<f64>().ok().map(|number| number * scale);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "a time such as 90s, 5m or 1h".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use heapgate_core::config::Config;
     use heapgate_core::gate::compare;
     use heapgate_core::metric::MetricId;
     use heapgate_core::report::testing;
 
     fn budget(text: &str) -> Budget {
-        Budget { budget: time(text).unwrap() }
+        Budget { budget: Some(parse_time(text).unwrap()) }
     }
 
     /// A run of two cells, of which the first has twice the resident memory: more than five repetitions can show.
@@ -142,18 +135,19 @@ mod tests {
     #[test]
     fn only_open_cells_are_repeated_as_often_as_the_next_look_needs() {
         let (report, verdict) = open();
-        let more = budget("1h").rounds().more(&[&verdict], &[&report], |cell| vec![cell.clone()]).unwrap();
+        let more =
+            budget("1h").rounds(&Config::default()).more(&[&verdict], &[&report], |cell| vec![cell.clone()]).unwrap();
         assert_eq!(more, More { cells: BTreeSet::from([testing::cell(0)]), reps: 7 });
     }
 
     #[test]
     fn the_last_look_asks_for_no_more_and_neither_does_a_budget_of_nothing() {
         let (report, verdict) = open();
-        let mut rounds = budget("1h").rounds();
+        let mut rounds = budget("1h").rounds(&Config::default());
         let asked =
             (0..5).filter(|_| rounds.more(&[&verdict], &[&report], |cell| vec![cell.clone()]).is_some()).count();
         assert_eq!(asked, MOST_LOOKS as usize - 1);
-        let mut none = budget("0").rounds();
+        let mut none = budget("0").rounds(&Config::default());
         assert_eq!(none.more(&[&verdict], &[&report], |cell| vec![cell.clone()]), None);
         assert_eq!(none.look(), Look::ONLY);
     }
@@ -161,15 +155,17 @@ mod tests {
     #[test]
     fn a_budget_that_is_too_small_for_one_repetition_is_said() {
         let (report, verdict) = open();
-        assert_eq!(budget("0.001").rounds().more(&[&verdict], &[&report], |cell| vec![cell.clone()]), None);
+        assert_eq!(
+            budget("0.001").rounds(&Config::default()).more(&[&verdict], &[&report], |cell| vec![cell.clone()]),
+            None
+        );
     }
 
     #[test]
-    fn times_have_units() {
-        assert_eq!(time("90s"), time("1.5m"));
-        assert_eq!(time("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "m", "-1s", "5 minutes", "1e30h"] {
-            assert!(time(wrong).is_err(), "{wrong}");
-        }
+    fn the_flag_wins_over_the_settings() {
+        let config = Config::parse("budget = 0", "heapgate.toml".as_ref()).unwrap();
+        assert_eq!(Budget { budget: None }.rounds(&config).look(), Look::ONLY);
+        assert_eq!(budget("1h").rounds(&config).look(), Look::one_of(MOST_LOOKS));
+        assert_eq!(Budget { budget: None }.rounds(&Config::default()).budget, DEFAULT_BUDGET);
     }
 }

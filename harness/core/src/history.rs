@@ -102,6 +102,8 @@ pub struct RunInfo {
 pub struct History {
     /// All runs that gave a figure, in order.
     pub runs: Vec<RunInfo>,
+    /// The numbers of the runs that had the cell, in order.
+    pub sequences: BTreeMap<Cell, Vec<u64>>,
     /// The medians of the runs that had the cell, in order. Not every run has every cell or metric, so lists may differ
     /// in length.
     pub cells: BTreeMap<Cell, BTreeMap<MetricId, Vec<f64>>>,

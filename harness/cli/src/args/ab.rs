@@ -9,6 +9,7 @@ use heapgate_core::gate::{Verdict, compare, note_calibration};
 use heapgate_core::render;
 use heapgate_core::report::Report;
 
+use super::exports::Exports;
 use super::{Global, print, selection::Selection};
 use crate::base;
 use crate::fail::Failure;
@@ -46,6 +47,8 @@ pub struct Ab {
     /// Also write the verdict as Markdown, for a comment on a pull request
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    #[command(flatten)]
+    exports: Exports,
 }
 
 const EXAMPLES: &str = "\
@@ -56,9 +59,10 @@ Examples:
 
 impl Ab {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
+        self.exports.check()?;
         let config = global.config()?.interleaved();
         let (session, names) = self.session(&config)?;
-        let mut rounds = self.budget.rounds();
+        let mut rounds = self.budget.rounds(&config);
         let judge = |a: &Report, b: &Report, look| {
             let mut verdict = compare(&names.on_one_name(a), &names.on_one_name(b), &config, look);
             verdict.notes.insert(0, format!("A: {}; B: {}; both run now, interleaved", names.a, names.b));
@@ -78,11 +82,13 @@ impl Ab {
             heapgate_core::files::atomic_write(path, render::markdown::render(&b, &verdict).as_bytes())
         };
         let written = self.markdown.as_ref().map_or(Ok(()), markdown);
+        let exported = self.exports.write(&b, &verdict);
         self.print(&b, &verdict, global)?;
         // A workload that failed on either side leaves nothing to compare.
         let failed = [&a, &b].into_iter().find(|report| report.trials.iter().any(|t| !t.outcome.is_completed()));
         let code = end.code(exit::exit_code(&verdict, failed.unwrap_or(&b)))?;
         written?;
+        exported?;
         Ok(code)
     }
 

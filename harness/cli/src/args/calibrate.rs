@@ -75,7 +75,7 @@ impl Calibrate {
             }
         }
         drop(neighbours);
-        let calibration = counting.finish(&self)?;
+        let calibration = counting.finish(&self, &config)?;
         if self.json {
             print(&serde_json::to_string_pretty(&calibration)?)?;
         } else {
@@ -142,7 +142,7 @@ impl Counting {
 
     /// Makes one comparison of a side with itself, and with each that has something planted.
     fn run(&mut self, session: Session, config: &Config, budget: &Budget) -> Result<End, Failure> {
-        let mut rounds = budget.rounds();
+        let mut rounds = budget.rounds(config);
         let verdicts = |sides: &[&Report], look: Look| -> Vec<Verdict> {
             sides[1..].iter().map(|side| compare(sides[0], side, config, look)).collect()
         };
@@ -173,7 +173,7 @@ impl Counting {
         Ok(ran.end)
     }
 
-    fn finish(self, arguments: &Calibrate) -> Result<Calibration, Failure> {
+    fn finish(self, arguments: &Calibrate, config: &Config) -> Result<Calibration, Failure> {
         if self.null.runs == 0 {
             return Err(Failure::internal(anyhow::anyhow!("not one comparison was made")));
         }
@@ -185,7 +185,7 @@ impl Counting {
             commit: self.commit,
             busy_neighbours: arguments.busy,
             reps: self.reps,
-            budget_s: arguments.budget.seconds(),
+            budget_s: arguments.budget.time(config).as_secs_f64(),
             cells: self.cells,
             null: self.null,
             controls: self.controls.into_iter().collect(),

@@ -3,27 +3,30 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use heapgate_core::baseline;
+use heapgate_core::baseline::{self, FEWEST_RUNS};
 use heapgate_core::calibration::Calibration;
 use heapgate_core::config::{Config, Date};
 use heapgate_core::exit;
 use heapgate_core::files;
-use heapgate_core::gate::{Lookup, Verdict, accept, judge, note_calibration, note_doubts};
+use heapgate_core::gate::{Lookup, Verdict, accept, from_history, judge, note_calibration, note_doubts};
+use heapgate_core::history::Place;
 use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
-use heapgate_store::history::Purpose;
+use heapgate_store::history::{Mode, Purpose, Store, StoreError};
 
 use super::exports::Exports;
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
-use crate::history::StoreArgs;
-use crate::rounds::Budget;
+use crate::history::{self, StoreArgs};
+use crate::rounds::{Budget, Rounds};
 use crate::run::{End, unix_s};
 
 /// Run workloads, compare with the stored baseline, and say pass, fail or inconclusive
 ///
 /// Exact metrics (allocations, bytes, live objects) are compared on any machine; noisy ones (RSS, time) only with a
-/// baseline of the same machine class.
+/// baseline of the same machine class. With --from-history no baseline is stored: what was normal lately is normal. A run
+/// that failed is no part of it, so a change for the worse that is meant goes into heapgate.toml ([[accept]]), or is
+/// measured a few times by `heapgate run`.
 #[derive(Debug, Args)]
 pub struct Gate {
     #[command(flatten)]
@@ -36,6 +39,10 @@ pub struct Gate {
     /// Folder of the baselines [default: baselines]
     #[arg(long, value_name = "FOLDER")]
     baselines: Option<PathBuf>,
+    /// Compare with the last N runs in the history instead, on this machine's class: their medians are the baseline,
+    /// their differences the noise. 5 are needed, 20 or more are good
+    #[arg(long, value_name = "N", conflicts_with_all = ["baselines", "budget"], value_parser = clap::value_parser!(u32).range(FEWEST_RUNS as i64..))]
+    from_history: Option<u32>,
     /// Show every comparison, also what passed
     #[arg(short, long)]
     verbose: bool,
@@ -58,8 +65,12 @@ impl Gate {
         if let Some(folder) = &self.baselines {
             config.baselines.clone_from(folder);
         }
-        let mut rounds = self.budget.rounds();
         let store = self.store.place(&config)?;
+        // More repetitions would say nothing of the noise between runs.
+        let mut rounds = if self.from_history.is_some() { Rounds::one() } else { self.budget.rounds(&config) };
+        if self.from_history.is_some() {
+            check_history(&store)?;
+        }
         let (report, planned, end) = match &self.report {
             Some(path) => {
                 let report = Report::load(path)?;
@@ -70,6 +81,9 @@ impl Gate {
                 let session = self.selection.session(&config)?;
                 let planned: Vec<Cell> = session.plan.cells.iter().map(|p| p.cell.clone()).collect();
                 let ran = session.run_in_rounds(|reports| {
+                    if self.from_history.is_some() {
+                        return None;
+                    }
                     let report = reports[0];
                     let verdict = judge(report, &planned, &look_up(&config, report, &planned), &config, rounds.look());
                     rounds.more(&[&verdict], reports, |cell| vec![cell.clone()])
@@ -77,7 +91,21 @@ impl Gate {
                 (ran.report, planned, ran.end)
             }
         };
-        let mut verdict = judge(&report, &planned, &look_up(&config, &report, &planned), &config, rounds.look());
+        let lookups = match self.from_history {
+            Some(count) => history::last_runs(&store, &report, count).map(|runs| from_history(&runs, &report)),
+            None => Ok(look_up(&config, &report, &planned)),
+        };
+        let lookups = match lookups {
+            Ok(lookups) => lookups,
+            Err(failure) => {
+                // It was measured all the same, and waits if the history is still away.
+                if self.report.is_none() {
+                    self.selection.append(&store, &report, Purpose::Gate, None);
+                }
+                return Err(failure);
+            }
+        };
+        let mut verdict = judge(&report, &planned, &lookups, &config, rounds.look());
         accept(&mut verdict, &config, Date::today());
         note_doubts(&mut verdict, &report, unix_s());
         if let Some(calibration) = Calibration::find(&config.baselines, &report.fingerprint.machine.class())? {
@@ -107,6 +135,17 @@ impl Gate {
         } else {
             print(&render::terminal::render(report, verdict, global.options(self.verbose)))
         }
+    }
+}
+
+/// Finds out before a run of minutes whether the history could be asked.
+fn check_history(place: &Place) -> Result<(), Failure> {
+    match Store::open(place, Mode::Read) {
+        Ok(_) | Err(StoreError::Missing { .. }) => Ok(()),
+        Err(StoreError::Off) => Err(Failure::usage(
+            "--from-history: the history is switched off (--store none); name a store, or compare with stored baselines",
+        )),
+        Err(error) => Err(error.into()),
     }
 }
 

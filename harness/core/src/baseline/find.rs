@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::Baseline;
+use super::{Baseline, RecentRuns};
 use crate::document::{Document, LoadError, LoadFault};
 
 /// What there is to compare a workload with.
@@ -19,6 +19,8 @@ pub enum Found {
         /// All classes that have one, sorted.
         classes: Vec<String>,
     },
+    /// None is asked for: the last runs on this machine's class take its place.
+    History(Box<RecentRuns>),
     /// None.
     None,
 }
@@ -29,7 +31,17 @@ impl Found {
     pub fn baseline(&self) -> Option<&Baseline> {
         match self {
             Self::Same(baseline) | Self::OtherClass { baseline, .. } => Some(baseline),
+            Self::History(runs) => Some(&runs.baseline),
             Self::None => None,
+        }
+    }
+
+    /// The runs, where they take a baseline's place.
+    #[must_use]
+    pub fn runs(&self) -> Option<&RecentRuns> {
+        match self {
+            Self::History(runs) => Some(runs),
+            Self::Same(_) | Self::OtherClass { .. } | Self::None => None,
         }
     }
 }

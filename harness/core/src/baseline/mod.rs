@@ -2,7 +2,7 @@
 //! workload.
 //!
 //! This file is the model and how it is made from a report; `file` stores and loads it, `find` chooses one, `merge` puts
-//! new figures into one, `audit` says what is wrong with those there are, `prune` removes what is of no use any more, and
+//! new figures into one, `audit` says what is wrong with those there are, `prune` removes what is of no use any more, `recent` makes one of the last runs, and
 //! `lock` lets one writer in at a time. The gate takes baselines as given.
 
 mod audit;
@@ -12,6 +12,7 @@ mod find;
 mod lock;
 mod merge;
 mod prune;
+mod recent;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use find::{Found, find, list};
 pub use lock::{Lock, LockError};
 pub use merge::{CellChange, ChangeKind, MetricChange};
 pub use prune::{PruneError, Removal, remove};
+pub use recent::{FEWEST_RUNS, Level, Levels, RecentRuns};
 
 use crate::metric::{Kind, MetricId};
 use crate::render::human;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::value::{BadValue, parse_hard, parse_soft};
+use super::value::{BadValue, parse_hard, parse_soft, parse_time};
 use super::{Config, Date, OnMismatch, Override, Overrides, Setting, acceptance};
 use crate::history::{BadPlace, Place};
 use crate::metric::{ALL, MetricId};
@@ -89,6 +90,9 @@ pub enum ConfigFault {
         /// The key.
         key: &'static str,
     },
+    /// A time that makes no sense.
+    #[error("budget: {0}")]
+    Budget(BadValue),
     /// A store that can't be understood.
     #[error("store: {0}")]
     Store(BadPlace),
@@ -105,6 +109,7 @@ struct File {
     on_mismatch: OnMismatch,
     reps: Option<Spanned<u32>>,
     timeout: Option<Spanned<u64>>,
+    budget: Option<Spanned<Value>>,
     baselines: Option<PathBuf>,
     store: Option<Spanned<String>>,
     #[serde(default)]
@@ -175,6 +180,7 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
         on_mismatch: file.on_mismatch,
         reps: at_least_one("reps", file.reps)?,
         timeout_s: at_least_one("timeout", file.timeout)?,
+        budget: file.budget.map(budget).transpose()?,
         interleaved: false,
         baselines: folder.join(file.baselines.unwrap_or_else(|| PathBuf::from("baselines"))),
         store: file.store.map_or(Ok(Place::default()), |store| place(&store, folder))?,
@@ -189,6 +195,14 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
 fn place(store: &Spanned<String>, folder: &Path) -> Result<Place, At> {
     Place::parse(store.get_ref(), folder)
         .map_err(|bad| At { offset: Some(store.span().start), fault: ConfigFault::Store(bad) })
+}
+
+fn budget(value: Spanned<Value>) -> Result<Duration, At> {
+    let text = match value.get_ref() {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    parse_time(&text).map_err(|bad| At { offset: Some(value.span().start), fault: ConfigFault::Budget(bad) })
 }
 
 fn at_least_one<T: Default + PartialEq>(key: &'static str, value: Option<Spanned<T>>) -> Result<Option<T>, At> {
@@ -344,6 +358,16 @@ mod tests {
     fn no_repetition_and_no_time_are_refused() {
         assert!(matches!(error("reps = 0").fault, ConfigFault::Zero { key: "reps" }));
         assert!(matches!(error("timeout = 0").fault, ConfigFault::Zero { key: "timeout" }));
+    }
+
+    #[test]
+    fn a_budget_is_a_time() {
+        let budget = |text: &str| Config::parse(text, Path::new("heapgate.toml")).unwrap().budget;
+        assert_eq!(budget("budget = \"5m\""), Some(Duration::from_secs(300)));
+        assert_eq!([budget("budget = 90"), budget("")], [Some(Duration::from_secs(90)), None]);
+        let error = error("reps = 5\nbudget = \"five minutes\"");
+        assert_eq!(error.line, Some(2), "{error}");
+        assert!(error.to_string().contains("write one such as 90s, 5m or 1h"), "{error}");
     }
 
     #[test]

@@ -10,13 +10,14 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 pub use acceptance::Acceptance;
 pub use date::Date;
 pub use file::{ConfigError, ConfigFault, DEFAULT_FILE};
-pub use value::{BadValue, parse_hard, parse_soft};
+pub use value::{BadValue, parse_hard, parse_soft, parse_time};
 
 use crate::history::Place;
 use crate::metric::{INTERLEAVED_SHAPE, Limits, MetricId};
@@ -42,6 +43,8 @@ pub struct Config {
     pub reps: Option<u32>,
     /// Longest time of one trial, s; absent where the command line or the default decides.
     pub timeout_s: Option<u64>,
+    /// Time for more repetitions of what the first ones left open; absent where the command line or the default decides.
+    pub budget: Option<Duration>,
     /// Whether the two sides ran in pairs, one right after the other: never set in a file.
     pub interleaved: bool,
     /// Folder of the baselines. A relative one in the file is taken from the file's own folder.
@@ -89,6 +92,7 @@ impl Default for Config {
             on_mismatch: OnMismatch::default(),
             reps: None,
             timeout_s: None,
+            budget: None,
             interleaved: false,
             baselines: PathBuf::from("baselines"),
             store: Place::default(),

@@ -1,5 +1,7 @@
 //! Numbers with units, as people write them in `heapgate.toml`.
 
+use std::time::Duration;
+
 use crate::metric::Unit;
 
 /// A value that doesn't fit its metric: what is wrong, and what would be right.
@@ -35,6 +37,24 @@ fn examples(unit: Unit) -> &'static str {
         Unit::PerSecond => "a rate such as \"120000 /s\" or 120000",
         Unit::Share => "a share such as \"5%\" or 0.05",
     }
+}
+
+/// A time: `90s`, `1.5m`, `1h`, or a number of seconds.
+///
+/// # Errors
+/// If it is none, or negative.
+pub fn parse_time(text: &str) -> Result<Duration, BadValue> {
+    let trimmed = text.trim();
+    let (number, scale) = match trimmed.as_bytes().last() {
+        Some(b's') => (&trimmed[..trimmed.len() - 1], 1.0),
+        Some(b'm') => (&trimmed[..trimmed.len() - 1], 60.0),
+        Some(b'h') => (&trimmed[..trimmed.len() - 1], 3600.0),
+        _ => (trimmed, 1.0),
+    };
+    let seconds = positive(number.trim_end()).map(|number| number * scale);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| BadValue(format!("'{text}' is no time; write one such as 90s, 5m or 1h")))
 }
 
 /// A soft limit: a percentage, as a fraction. `"15%"` is 0.15.
@@ -80,6 +100,15 @@ fn positive(text: &str) -> Option<f64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_time("90s"), parse_time("1.5m"));
+        assert_eq!(parse_time("1h"), Ok(Duration::from_secs(3600)));
+        for wrong in ["", "m", "-1s", "5 minutes", "1e30h"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn soft_limits_are_percentages() {

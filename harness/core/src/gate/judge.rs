@@ -7,7 +7,7 @@ use super::line::{Against, CellContext, Draft};
 use super::look::Look;
 use super::memory::memory_lines;
 use super::verdict::*;
-use crate::baseline::{Baseline, BaselineCell, Found};
+use crate::baseline::{Baseline, BaselineCell, FEWEST_RUNS, Found, Level, Levels, RecentRuns};
 use crate::config::Config;
 use crate::document::LoadError;
 use crate::fingerprint::{build_differences, machine_differences};
@@ -149,6 +149,16 @@ impl<'a> Judge<'a> {
             );
             self.verdict.notes.push(text);
         }
+        if let Found::History(recent) = found {
+            if recent.runs.is_empty() {
+                let text = format!(
+                    "the history has no run of it on this machine class, and {FEWEST_RUNS} are needed; each complete \
+                     `heapgate run` or `gate` with these flags adds one"
+                );
+                return self.problem(ProblemKind::NoBaseline, workload.to_owned(), text);
+            }
+            self.verdict.notes.extend(cut(recent));
+        }
         let outside = baseline.cells.iter().filter(|c| !wanted.contains(&c.cell)).count();
         if outside > 0 {
             self.verdict.notes.push(format!(
@@ -160,12 +170,13 @@ impl<'a> Judge<'a> {
         self.verdict.compared_with.push(ComparedWith {
             workload: workload.to_owned(),
             class: baseline.class(),
-            same_class: matches!(found, Found::Same(_)),
+            same_class: !matches!(found, Found::OtherClass { .. }),
             recorded_unix_s: baseline.recorded_unix_s,
             recorded_by: baseline.recorded_by.clone(),
             commit: before.build.commit.clone(),
             build_differences: build_differences(before, now),
             machine_differences: machine_differences(before, now),
+            history: found.runs().and_then(RecentCompared::of),
         });
     }
 
@@ -192,7 +203,7 @@ impl<'a> Judge<'a> {
             };
             let lines = drafts.into_iter().map(finish).collect();
             let base = match against {
-                Against::Cell { baseline, .. } => Some(baseline),
+                Against::Cell { baseline, levels, .. } => Some((baseline, levels.is_some())),
                 Against::Nothing(_) => None,
             };
             self.explained(trials, base, lines);
@@ -200,14 +211,17 @@ impl<'a> Judge<'a> {
     }
 
     /// Takes over the lines of a cell, with what explains them.
-    fn explained(&mut self, trials: &CellTrials<'_>, base: Option<&BaselineCell>, mut lines: Vec<Line>) {
+    fn explained(&mut self, trials: &CellTrials<'_>, base: Option<(&BaselineCell, bool)>, mut lines: Vec<Line>) {
+        let (base, of_runs) = (base.map(|b| b.0), base.is_some_and(|b| b.1));
         let memory = base.map_or(Vec::new(), |base| memory_lines(trials, base, &lines));
         for line in &mut lines {
             line.advice = advice(line, trials, base, &memory);
         }
         self.verdict.lines.extend(lines);
         self.verdict.memory.extend(memory);
-        self.verdict.answers.extend(answers(trials, base));
+        // Runs in the history have no answers; a failure of this one's repetitions to agree needs none.
+        let answers = answers(trials, base).filter(|a| !of_runs || a.now.len() > 1);
+        self.verdict.answers.extend(answers);
     }
 
     fn against(&mut self, trials: &CellTrials<'_>) -> Against<'a> {
@@ -231,10 +245,18 @@ impl<'a> Judge<'a> {
             );
             self.problem(ProblemKind::UnitDiffers, cell.to_string(), text);
         }
-        Against::Cell { baseline: base_cell, same_class: matches!(found, Found::Same(_)) }
+        let same_class = !matches!(found, Found::OtherClass { .. });
+        let levels =
+            found.runs().and_then(|runs| runs.cells().find(|(c, _)| c.cell == *cell)).map(|(_, levels)| levels);
+        Against::Cell { baseline: base_cell, same_class, levels }
     }
 
     fn note_what_was_left_out(&mut self) {
+        if self.baselines.values().any(|found| matches!(found, Ok(Found::History(_)))) {
+            let text = "the history has neither answers nor histograms: answers are compared between this run's \
+                        repetitions only, distributions by the figures that stand for them";
+            self.verdict.notes.push(text.to_owned());
+        }
         let left_out = self.verdict.lines.iter().filter(|l| matches!(l.decision, Decision::NotCompared { .. })).count();
         if left_out > 0 {
             let others: BTreeSet<&str> =
@@ -264,6 +286,25 @@ impl<'a> Judge<'a> {
         }
         counts
     }
+}
+
+/// Says which figures were at another level in the first of the runs.
+fn cut(recent: &RecentRuns) -> Option<String> {
+    /// Figures that are named.
+    const NAMED: usize = 3;
+    let of_cell = |(cell, levels): (&BaselineCell, &Levels)| {
+        let changed = levels.iter().filter(|(_, level)| level.runs < level.of);
+        let said = |(metric, level): (&MetricId, &Level)| {
+            format!("{metric} of {} {} the last {} of {}", cell.cell.variant, cell.cell.allocator, level.runs, level.of)
+        };
+        changed.map(said).collect::<Vec<_>>()
+    };
+    let all: Vec<String> = recent.cells().flat_map(of_cell).collect();
+    let named = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = if all.len() > NAMED { ", …" } else { "" };
+    let text = "changed their level within the runs, and only those since then are the baseline";
+    let figures = human::counted(all.len() as u64, "figure");
+    (!all.is_empty()).then(|| format!("{}: {figures} {text}: {named}{more}", recent.baseline.workload))
 }
 
 /// Trials that did not complete, and a run that was cut off.

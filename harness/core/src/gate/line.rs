@@ -3,8 +3,9 @@
 use super::exact;
 use super::look::Look;
 use super::noisy::{self, Evidence, Finding, Latencies, Tested};
+use super::recent;
 use super::verdict::{Decision, Line, Side};
-use crate::baseline::{BaselineCell, agree};
+use crate::baseline::{BaselineCell, Levels, agree};
 use crate::config::{Config, OnMismatch};
 use crate::metric::{Better, Kind, MetricId};
 use crate::render::human;
@@ -18,6 +19,8 @@ pub(super) enum Against<'a> {
         baseline: &'a BaselineCell,
         /// Whether it was recorded on this machine's class.
         same_class: bool,
+        /// What is known of the runs, where they are the baseline.
+        levels: Option<&'a Levels>,
     },
     /// Nothing, and why.
     Nothing(&'static str),
@@ -39,7 +42,7 @@ pub(super) struct Draft {
 }
 
 /// What comparing with the baseline gave.
-enum Soft {
+pub(super) enum Soft {
     Decided(Finding),
     Tested {
         tested: Tested,
@@ -114,7 +117,13 @@ impl CellContext<'_> {
         let comparable = self.comparable(metric);
         let exact = !baseline.is_empty() && !now.is_empty() && disagreement(metric, baseline, &now).is_none();
         let exact = exact && metric.metric().kind == Kind::Exact;
-        let interval = (comparable && !exact).then(|| noisy::interval(baseline, &now)).flatten();
+        let level = self.levels().map(|levels| levels.get(&metric).copied());
+        let exact = exact && level.is_none_or(|level| level.is_some_and(|l| l.exact));
+        let interval = match level {
+            _ if !comparable || exact => None,
+            None => noisy::interval(baseline, &now),
+            Some(level) => level.and_then(|level| recent::interval(baseline, &now, level)),
+        };
         let resolution = if exact { Some(0.0) } else { interval.and_then(noisy::resolution) };
         let (baseline, now) = (Side::of(baseline), Side::of(&now));
         let change = baseline.zip(now).and_then(|(b, n)| change(b.median, n.median));
@@ -137,6 +146,14 @@ impl CellContext<'_> {
         Some(Draft { line, hard, soft })
     }
 
+    /// What is known of the last runs, where they are the baseline.
+    fn levels(&self) -> Option<&Levels> {
+        match self.against {
+            Against::Cell { levels, .. } => levels,
+            Against::Nothing(_) => None,
+        }
+    }
+
     /// Whether a difference in `metric` would be the program's, not the machine's.
     fn comparable(&self, metric: MetricId) -> bool {
         match self.against {
@@ -150,8 +167,11 @@ impl CellContext<'_> {
         let decided = |finding| Soft::Decided(finding);
         let (base_cell, same_class) = match self.against {
             Against::Nothing(why) => return decided(inconclusive(why)),
-            Against::Cell { baseline, same_class } => (baseline, same_class),
+            Against::Cell { baseline, same_class, .. } => (baseline, same_class),
         };
+        if let Some(levels) = self.levels() {
+            return self.against_runs(metric, soft, baseline, now, levels.get(&metric).copied());
+        }
         let completed = self.now.completed().count();
         if baseline.is_empty() {
             return decided(inconclusive("the baseline doesn't have it; record it again"));
@@ -220,7 +240,7 @@ impl CellContext<'_> {
     }
 }
 
-fn inconclusive(reason: &str) -> Finding {
+pub(super) fn inconclusive(reason: &str) -> Finding {
     Finding::new(Decision::Inconclusive, reason)
 }
 
@@ -242,7 +262,7 @@ fn hard_limit(metric: MetricId, hard: f64, now: &[f64]) -> Finding {
 }
 
 /// The side whose repetitions disagree on an exact metric, in words.
-fn disagreement(metric: MetricId, baseline: &[f64], now: &[f64]) -> Option<String> {
+pub(super) fn disagreement(metric: MetricId, baseline: &[f64], now: &[f64]) -> Option<String> {
     let (side, values) =
         [("this run", now), ("the baseline", baseline)].into_iter().find(|(_, values)| !agree(values))?;
     let Side { min, max, .. } = Side::of(values)?;

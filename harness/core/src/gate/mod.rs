@@ -1,7 +1,7 @@
 //! The gate: a report set against baselines gives a verdict. Pure: nothing here measures, reads files or prints.
 //!
 //! `verdict` holds what comes out, `judge` walks over cells and metrics, `line` compares one metric of one cell: `exact` by
-//! the rule for exact metrics, `noisy` by the rule for all others, with the error that `look` allows. `memory` says where
+//! the rule for exact metrics, `noisy` by the rule for all others, with the error that `look` allows; `recent` where the last runs are the baseline. `memory` says where
 //! resident memory went, `advice` what to look at. `accept`
 //! lets known changes pass for a time, `doubt` says what makes a comparison doubtful,
 //! `detectable` how small a change it finds.
@@ -17,6 +17,7 @@ mod line;
 mod look;
 mod memory;
 mod noisy;
+mod recent;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -27,4 +28,5 @@ pub use detectable::{POWER, detectable};
 pub use doubt::{note_doubts, unequal_repetitions};
 pub use judge::{Lookup, compare, judge};
 pub use look::{FALSE_ALARM, GROWTH, Look, MISS, MOST_LOOKS, repetitions};
+pub use recent::from_history;
 pub use verdict::*;

@@ -16,13 +16,13 @@ use crate::stats::signed_rank::p_above;
 use crate::stats::two_samples::factor;
 
 /// How sure the intervals are that are shown.
-const CONFIDENCE: f64 = 0.95;
+pub(super) const CONFIDENCE: f64 = 0.95;
 
 /// Below this probability a metric may come to fail.
 const SUSPECT: f64 = 0.05;
 
 /// By what share of itself a limit may be passed before it counts: the rounding of a division.
-const ROUNDING: f64 = 1e-9;
+pub(super) const ROUNDING: f64 = 1e-9;
 
 /// Whether a worsening is beyond the soft limit. A limit of 0 is passed by anything above 0.
 pub(super) fn beyond(worsening: f64, soft: f64) -> bool {
@@ -87,6 +87,8 @@ pub(super) struct Tested {
     pub place: Option<Place>,
     /// How the values depend on the order in which they ran, if they do and it was not made up for.
     pub dependence: Option<Dependence>,
+    /// How many runs the noise was taken from, where it is that between runs.
+    pub runs: Option<usize>,
 }
 
 /// Tests the repetitions' values against the limit `soft`.
@@ -116,6 +118,7 @@ pub(super) fn test(evidence: &Evidence<'_>, soft: f64) -> Tested {
         least_p: least_p(evidence.baseline.len(), evidence.now.len()),
         place: None,
         dependence,
+        runs: None,
     }
 }
 
@@ -140,6 +143,7 @@ fn test_pairs(evidence: &Evidence<'_>, allowed: f64) -> Option<Tested> {
         least_p: 0.5f64.powi(now.len() as i32),
         place: None,
         dependence: None,
+        runs: None,
     })
 }
 
@@ -150,7 +154,15 @@ pub(super) fn test_shapes(baseline: Latencies<'_>, now: Latencies<'_>, calls: Ca
     let inside = if beyond(slower.worst.factor() - 1.0, soft) { 1.0 } else { 0.0 };
     let least_p = least_p(baseline.reps.len(), now.reps.len());
     let place = Some(slower.worst);
-    Some(Tested { beyond_p: slower.p_value, inside_p: inside, better_p: 1.0, least_p, place, dependence: None })
+    Some(Tested {
+        beyond_p: slower.p_value,
+        inside_p: inside,
+        better_p: 1.0,
+        least_p,
+        place,
+        dependence: None,
+        runs: None,
+    })
 }
 
 /// Sets whole histograms of `calls` against each other.
@@ -185,6 +197,7 @@ pub(super) fn decide(tested: &Tested, corrected: f64, family: usize, soft: f64, 
     }
     if tested.better_p <= look.miss {
         let reason = match soft {
+            _ if tested.runs.is_some() => format!("better by more than {limit} than the runs before"),
             0.0 => "better; record a new baseline to keep it so".to_owned(),
             _ => format!("better by more than {limit}; record a new baseline to keep it so"),
         };
@@ -192,6 +205,19 @@ pub(super) fn decide(tested: &Tested, corrected: f64, family: usize, soft: f64, 
     }
     if tested.inside_p <= look.miss {
         return Finding::new(Decision::Pass, format!("within the {limit} allowed"));
+    }
+    if let Some(runs) = tested.runs {
+        // Repetitions say nothing of the noise between runs.
+        let runs = human::counted(runs as u64, "run");
+        let reason = match soft {
+            0.0 => "it varies, and no runs can show that it has not grown at all; give it a limit in heapgate.toml"
+                .to_owned(),
+            _ => format!(
+                "it may be inside or beyond the {limit} allowed, by the noise between {runs}; more runs in the history \
+                 tell, or `heapgate ab`"
+            ),
+        };
+        return Finding::new(Decision::Inconclusive, reason);
     }
     let never = tested.least_p * family as f64 > look.alpha;
     let reason = if soft == 0.0 && !never {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::baseline::RecentRuns;
 use crate::fingerprint::Difference;
 use crate::metric::{Limits, MetricId};
 use crate::report::{Cell, MemoryPart, PhaseKind};
@@ -319,6 +320,29 @@ pub struct ComparedWith {
     pub build_differences: Vec<Difference>,
     /// How the machines differ.
     pub machine_differences: Vec<Difference>,
+    /// Which runs, where the last of the history took the baseline's place: what is said above is of the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<RecentCompared>,
+}
+
+/// The last runs of the history, in a baseline's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RecentCompared {
+    /// How many.
+    pub runs: u64,
+    /// When the first of them began, seconds since 1970 (UTC).
+    pub since_unix_s: u64,
+    /// Its commit; empty where unknown.
+    pub since_commit: String,
+}
+
+impl RecentCompared {
+    /// What is said of `runs`; `None` of none.
+    pub(super) fn of(runs: &RecentRuns) -> Option<Self> {
+        let first = runs.runs.first()?;
+        let since_commit = first.commit.clone();
+        Some(Self { runs: runs.runs.len() as u64, since_unix_s: first.unix_s, since_commit })
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::human;
 use super::summary::{self, Figures};
-use crate::gate::{ComparedWith, Line, ProblemKind};
+use crate::gate::{ComparedWith, Line, ProblemKind, RecentCompared};
 use crate::report::PhaseKind;
 
 /// Everything a line says in figures: `41.3 MiB → 52.0 MiB, +26.0% (+24.1% to +27.9%, 95% sure), limit 15%, smallest
@@ -79,10 +79,21 @@ pub(super) fn phase(kind: PhaseKind) -> &'static str {
     }
 }
 
+/// The runs that were a baseline: `the last 12 runs, since 2026-01-31 at 0123abc`.
+pub(super) fn runs(history: &RecentCompared) -> String {
+    let since = human::date(history.since_unix_s);
+    let at = if history.since_commit.is_empty() { String::new() } else { format!(" at {}", history.since_commit) };
+    format!("the last {}, since {since}{at}", human::counted(history.runs, "run"))
+}
+
 /// What a workload was compared with.
 pub(super) fn baseline(compared: &ComparedWith) -> String {
-    let mut text = format!("baseline of {}, machine class {}", human::date(compared.recorded_unix_s), compared.class);
-    if !compared.commit.is_empty() {
+    let of = match &compared.history {
+        Some(history) => runs(history),
+        None => format!("baseline of {}", human::date(compared.recorded_unix_s)),
+    };
+    let mut text = format!("{of}, machine class {}", compared.class);
+    if compared.history.is_none() && !compared.commit.is_empty() {
         text.push_str(&format!(", at {}", compared.commit));
     }
     for difference in compared.machine_differences.iter().chain(&compared.build_differences) {

@@ -214,17 +214,20 @@ pub(super) fn baselines(report: &Report, verdict: &Verdict) -> Vec<String> {
 }
 
 fn baseline(report: &Report, compared: &ComparedWith) -> String {
-    let mut text = format!("baseline of {}", date(compared.recorded_unix_s));
+    let mut text = match &compared.history {
+        Some(history) => super::evidence::runs(history),
+        None => format!("baseline of {}", date(compared.recorded_unix_s)),
+    };
     if !compared.recorded_by.is_empty() {
         text.push_str(&format!(" ({})", compared.recorded_by));
     }
     let days = report.created_unix_s.saturating_sub(compared.recorded_unix_s) / SECONDS_PER_DAY;
-    if days > 0 {
+    if days > 0 && compared.history.is_none() {
         text.push_str(&format!(", {} old", counted(days, "day")));
     }
     // One that is not the same is among the differences.
     let same_commit = compared.build_differences.iter().all(|d| d.field != "commit");
-    if same_commit && (1..=LONGEST_COMMIT).contains(&compared.commit.len()) {
+    if compared.history.is_none() && same_commit && (1..=LONGEST_COMMIT).contains(&compared.commit.len()) {
         text.push_str(&format!(", at {}", compared.commit));
     }
     let differences =

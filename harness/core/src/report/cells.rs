@@ -70,6 +70,12 @@ impl<'a> CellTrials<'a> {
         self.trials.first().map_or("", |t| &t.unit)
     }
 
+    /// Units of work in the measured phase of the first completed repetition; 0 where there was none.
+    #[must_use]
+    pub fn units(&self) -> u64 {
+        self.completed().find_map(measure).map_or(0, |phase| phase.units)
+    }
+
     /// The level of telemetry.
     #[must_use]
     pub fn level(&self) -> &'a str {

@@ -307,6 +307,8 @@ impl Store {
             }
             let numbers: Vec<String> = found.iter().map(|row| row[0].int().to_string()).collect();
             runs.extend(found.iter().map(|row| (row[0].int(), run_info(row))));
+            let sequences = found.iter().rev().map(|row| row[0].int() as u64).collect();
+            history.sequences.insert(cell.clone(), sequences);
             let sql = schema::POINTS.replace("{runs}", &numbers.join(", "));
             let points = self.database.query(&sql, &[key.as_str().into()])?;
             for of_one in points.chunk_by(|a, b| a[0] == b[0] && a[1] == b[1]) {
