@@ -2,6 +2,9 @@
 //!
 //! Nothing is assumed but that the values of each sample are independent draws of one distribution (Mann and Whitney 1947).
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::two_samples::mann_whitney_counts;
@@ -9,6 +12,10 @@ use super::two_samples::mann_whitney_counts;
 /// Up to this product of sizes the distribution is counted out; beyond, the normal approximation is right to a few
 /// thousandths of itself, and counting takes seconds.
 const LARGEST_EXACT: usize = 4_000;
+
+/// Distributions that are kept, since a run asks for the same few sizes hundreds of times, and a calibration a million
+/// times: at most 2 MiB of them.
+const MOST_KEPT: usize = 64;
 
 /// The probability of `other` exceeding `base` in as many pairs, if both are of one distribution. A pair of equal values
 /// speaks against it, so that the probability is rather too large than too small. 1 where a sample is empty.
@@ -28,9 +35,35 @@ pub fn p_greater(base: &[f64], other: &[f64]) -> f64 {
     if n * m > LARGEST_EXACT {
         return approximate(n as f64, m as f64, above as f64);
     }
+    tails(n, m)[above]
+}
+
+/// The probability of each value of the statistic, or a larger one.
+pub(super) fn tails(n: usize, m: usize) -> Arc<[f64]> {
+    type Known = Mutex<Option<HashMap<(usize, usize), Arc<[f64]>>>>;
+    static KNOWN: Known = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known.get_or_insert_default();
+    if let Some(tails) = known.get(&(n, m)) {
+        return Arc::clone(tails);
+    }
     let counts = mann_whitney_counts(n, m);
-    // Those with at least `above` pairs, which are as many as those with at most the rest.
-    counts[..=n * m - above].iter().sum::<f64>() / counts.iter().sum::<f64>()
+    let all: f64 = counts.iter().sum();
+    // Symmetric: the tail above u is that below nm − u.
+    let mut tails: Vec<f64> = counts
+        .iter()
+        .scan(0.0, |below, count| {
+            *below += count;
+            Some(*below / all)
+        })
+        .collect();
+    tails.reverse();
+    let tails: Arc<[f64]> = tails.into();
+    if known.len() >= MOST_KEPT {
+        known.clear();
+    }
+    known.insert((n, m), Arc::clone(&tails));
+    tails
 }
 
 /// The smallest probability that samples of these sizes can give: how much evidence they can ever be.
