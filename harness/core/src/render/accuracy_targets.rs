@@ -14,7 +14,7 @@ const FALSE_ALARMS: f64 = 0.001;
 const FEWEST_VERDICTS: u64 = 1_000;
 
 /// How many busy neighbours the machine was to have: none, and as many as would be noticed.
-pub(super) const NEIGHBOURS: [u32; 2] = [0, 2];
+const NEIGHBOURS: [u32; 2] = [0, 2];
 
 /// What was to be caught, as `--inject` takes it, in words, and how often.
 const PLANTED: [(&str, &str); 3] = [
@@ -45,26 +45,25 @@ pub(super) struct Answer {
     pub met: Option<bool>,
 }
 
-/// All targets in `places`; those that were to be reached with so many neighbours as no place had are unmet.
+/// All targets in `places`, and once more, as not tried, for the neighbours that no place had.
 pub(super) fn answers(places: &[Place<'_>]) -> Vec<Answer> {
-    let missing = NEIGHBOURS.iter().filter(|&&busy| places.iter().all(|place| place.busy_neighbours != busy));
-    let mut answers: Vec<Answer> = missing
-        .map(|&busy| Answer {
-            wanted: "a calibration".to_owned(),
-            reached: "**none was made**".to_owned(),
-            place: condition(busy),
-            why: None,
-            met: None,
-        })
-        .collect();
-    for place in places {
-        let name = place.name(places);
-        let counted = place.null();
-        answers.push(alarms("metrics", counted.tested_metrics, counted.failed_metrics, &name));
-        answers.push(alarms("whole runs", counted.runs, counted.failed_runs, &name));
-        answers.extend(PLANTED.map(|(planted, words)| caught(words, place.control(planted).as_ref(), &name)));
-        answers.extend(SEEN.map(|(metric, words, size)| seen(words, size, &place.sensitivities(metric), &name)));
+    let mut answers: Vec<Answer> = places.iter().flat_map(|place| in_place(place, &place.name(places))).collect();
+    let missing = NEIGHBOURS.into_iter().filter(|&busy| places.iter().all(|place| place.busy_neighbours != busy));
+    let missing: Vec<String> = missing.map(condition).collect();
+    if !missing.is_empty() {
+        answers.extend(in_place(&Place::default(), &missing.join("; ")));
     }
+    answers
+}
+
+fn in_place(place: &Place<'_>, name: &str) -> Vec<Answer> {
+    let counted = place.null();
+    let mut answers = vec![
+        alarms("metrics", counted.tested_metrics, counted.failed_metrics, name),
+        alarms("whole runs", counted.runs, counted.failed_runs, name),
+    ];
+    answers.extend(PLANTED.map(|(planted, words)| caught(words, place.control(planted).as_ref(), name)));
+    answers.extend(SEEN.map(|(metric, words, size)| seen(words, size, &place.sensitivities(metric), name)));
     answers
 }
 
@@ -106,8 +105,12 @@ pub(super) fn same_planted(a: &str, b: &str) -> bool {
 }
 
 fn alarms(of: &str, compared: u64, failed: u64, place: &str) -> Answer {
+    let wanted = format!("at most {} false alarms in {} {of}", share(FALSE_ALARMS), human::count(FEWEST_VERDICTS));
+    if compared == 0 {
+        return not_tried(wanted, place);
+    }
     let missing = FEWEST_VERDICTS.saturating_sub(compared);
-    let failed_share = failed as f64 / compared.max(1) as f64;
+    let failed_share = failed as f64 / compared as f64;
     let mut short = Vec::new();
     if failed_share > FALSE_ALARMS {
         short.push(format!("{} too many", share(failed_share - FALSE_ALARMS)));
@@ -116,18 +119,18 @@ fn alarms(of: &str, compared: u64, failed: u64, place: &str) -> Answer {
         short.push(format!("{} {of} too few to say", human::count(missing)));
     }
     Answer {
-        wanted: format!("at most {} false alarms in {} {of}", share(FALSE_ALARMS), human::count(FEWEST_VERDICTS)),
+        wanted,
         reached: told(short.is_empty(), &rate(failed, compared), &short.join(", ")),
         place: place.to_owned(),
         why: None,
-        met: (compared > 0).then_some(short.is_empty()),
+        met: Some(short.is_empty()),
     }
 }
 
 fn caught(words: &str, control: Option<&Control>, place: &str) -> Answer {
     let wanted = format!("{} caught: {words}", share(CAUGHT));
     let Some(control) = control.filter(|control| control.planted > 0) else {
-        return Answer { wanted, reached: "not tried".to_owned(), place: place.to_owned(), why: None, met: None };
+        return not_tried(wanted, place);
     };
     let caught = control.caught as f64 / control.planted as f64;
     let met = caught >= CAUGHT;
@@ -150,7 +153,13 @@ fn seen(words: &str, size: f64, cells: &[&Sensitivity], place: &str) -> Answer {
         met,
     };
     let found: Vec<f64> = cells.iter().filter_map(|cell| cell.detectable).collect();
-    let Some(middle) = median(&found) else { return answer("not measured".to_owned(), None, None) };
+    let Some(middle) = median(&found) else {
+        return answer(
+            if cells.is_empty() { "not tried" } else { "**short**: it can't be said of any cell" }.to_owned(),
+            None,
+            (!cells.is_empty()).then_some(false),
+        );
+    };
     let small = found.iter().filter(|&&found| found <= size).count();
     if small == cells.len() {
         return answer(told(true, &format!("{} in the median cell", share(middle)), ""), None, Some(true));
@@ -166,6 +175,10 @@ fn seen(words: &str, size: f64, cells: &[&Sensitivity], place: &str) -> Answer {
     }
     let worst = cells.iter().find(|cell| cell.detectable == Some(worst) && worst > size);
     answer(told(false, "", &reached), worst.and_then(|worst| why(words, size, worst)), Some(false))
+}
+
+fn not_tried(wanted: String, place: &str) -> Answer {
+    Answer { wanted, reached: "not tried".to_owned(), place: place.to_owned(), why: None, met: None }
 }
 
 /// What the metric's variation in the worst cell has to do with it.

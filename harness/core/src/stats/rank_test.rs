@@ -2,8 +2,8 @@
 //!
 //! Nothing is assumed but that the values of each sample are independent draws of one distribution (Mann and Whitney 1947).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -12,10 +12,6 @@ use super::two_samples::mann_whitney_counts;
 /// Up to this product of sizes the distribution is counted out; beyond, the normal approximation is right to a few
 /// thousandths of itself, and counting takes seconds.
 const LARGEST_EXACT: usize = 4_000;
-
-/// Distributions that are kept, since a run asks for the same few sizes hundreds of times, and a calibration a million
-/// times: at most 2 MiB of them.
-const MOST_KEPT: usize = 64;
 
 /// The probability of `other` exceeding `base` in as many pairs, if both are of one distribution. A pair of equal values
 /// speaks against it, so that the probability is rather too large than too small. 1 where a sample is empty.
@@ -35,35 +31,29 @@ pub fn p_greater(base: &[f64], other: &[f64]) -> f64 {
     if n * m > LARGEST_EXACT {
         return approximate(n as f64, m as f64, above as f64);
     }
-    tails(n, m)[above]
+    // Those with at least `above` pairs are as many as those with at most the rest.
+    at_most(n, m, n * m - above)
 }
 
-/// The probability of each value of the statistic, or a larger one.
-pub(super) fn tails(n: usize, m: usize) -> Arc<[f64]> {
-    type Known = Mutex<Option<HashMap<(usize, usize), Arc<[f64]>>>>;
-    static KNOWN: Known = Mutex::new(None);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
-    if let Some(tails) = known.get(&(n, m)) {
-        return Arc::clone(tails);
-    }
-    let counts = mann_whitney_counts(n, m);
-    let all: f64 = counts.iter().sum();
-    // Symmetric: the tail above u is that below nm − u.
-    let mut tails: Vec<f64> = counts
-        .iter()
-        .scan(0.0, |below, count| {
-            *below += count;
-            Some(*below / all)
-        })
-        .collect();
-    tails.reverse();
-    let tails: Arc<[f64]> = tails.into();
-    if known.len() >= MOST_KEPT {
-        known.clear();
-    }
-    known.insert((n, m), Arc::clone(&tails));
-    tails
+thread_local! {
+    /// Cumulative distributions by the sizes of the samples: a run asks for few of them, thousands of times.
+    static DISTRIBUTIONS: RefCell<BTreeMap<(usize, usize), Vec<f64>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The probability of at most `pairs` pairs.
+fn at_most(n: usize, m: usize, pairs: usize) -> f64 {
+    DISTRIBUTIONS.with_borrow_mut(|all| {
+        let cumulative = all.entry((n, m)).or_insert_with(|| {
+            let counts = mann_whitney_counts(n, m);
+            let total: f64 = counts.iter().sum();
+            let sums = counts.iter().scan(0.0, |sum, count| {
+                *sum += count;
+                Some(*sum / total)
+            });
+            sums.collect()
+        });
+        cumulative[pairs]
+    })
 }
 
 /// The smallest probability that samples of these sizes can give: how much evidence they can ever be.

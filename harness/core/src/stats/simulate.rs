@@ -194,7 +194,7 @@ impl Rule {
     /// Fails if the median of B exceeds that of A by more than a share of `limit`, whatever the noise.
     #[must_use]
     pub fn medians(limit: f64) -> Self {
-        Self::new("medians apart", move |a, b| fail_if(median(b) > median(a).map(|m| m * (1.0 + limit))))
+        Self::new("medians compared", move |a, b| fail_if(median(b) > median(a).map(|m| m * (1.0 + limit))))
             .allowing(limit)
     }
 
