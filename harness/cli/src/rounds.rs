@@ -51,7 +51,7 @@ pub struct Rounds {
 impl Rounds {
     /// One look, and no more repetitions: where they could decide nothing.
     pub fn one() -> Self {
-        Self { looks: 1, taken: 0, budget: Duration::ZERO, since: None }
+        Self { looks: 1, taken: 0, budget: Duration::ZERO, first: None }
     }
 
     /// The error that each look may make.

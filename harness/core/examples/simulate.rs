@@ -1,32 +1,68 @@
-//! Prints, as JSON, what the usual rules do on simulated series: false alarms where the shift is 0, power elsewhere.
+//! Puts into `docs/accuracy.json`, from which `docs/accuracy.md` is made, what the gate's rule and the usual ones do on
+//! simulated series: false alarms where nothing changed, power elsewhere.
 //!
-//! `cargo run --release -p heapgate-core --example simulate > table.json`; the number of trials may be given, 10,000
+//! `cargo run --release -p heapgate-core --example simulate -- docs/accuracy.json`; the number of trials may follow, 10,000
 //! otherwise.
 
-use heapgate_core::stats::simulate::{Order, Rule, Series, Source, table};
+use std::path::Path;
+use std::thread;
+
+use heapgate_core::accuracy::{Accuracy, Simulation};
+use heapgate_core::gate::{FALSE_ALARM, MOST_LOOKS, rule};
+use heapgate_core::stats::simulate::{Order, Row, Rule, Series, Source, table};
 
 /// Run-to-run standard deviation of wall time on a shared machine; peak RSS has a tenth of it.
 const SD: f64 = 0.03;
+/// The change that rules with a limit allow.
+const LIMIT: f64 = 0.05;
+/// No change, one standard deviation, the limit, and beyond.
+const SHIFTS: [f64; 5] = [0.0, SD, LIMIT, 0.08, 0.12];
+/// Values a side: five, doubled as often as `heapgate gate` does.
+const VALUES: usize = 5 << (MOST_LOOKS - 1);
+/// As many metrics as a run of several cells tests together.
+const FAMILY: usize = 60;
+/// What textbooks and tools use.
+const USUAL: f64 = 0.05;
 const SEED: u64 = 1;
+const TRIALS: u64 = 10_000;
+
+const SERIES: [Series; 6] = [
+    Series::Normal,
+    Series::LogNormal,
+    Series::Bimodal,
+    Series::Autocorrelated { phi: 0.6 },
+    Series::Autocorrelated { phi: 0.9 },
+    Series::Drifting,
+];
+
+fn rules(order: Order) -> Vec<Rule> {
+    let gate = |limit| [1, FAMILY].map(|family| rule(limit, MOST_LOOKS, family, order));
+    let mut rules =
+        vec![Rule::benchstat(), Rule::mann_whitney(USUAL), Rule::welch(USUAL), Rule::mann_whitney(FALSE_ALARM)];
+    rules.push(Rule::welch(FALSE_ALARM));
+    rules.extend(gate(0.0));
+    rules.push(Rule::medians(LIMIT));
+    rules.extend([USUAL, FALSE_ALARM].map(|alpha| Rule::mann_whitney(alpha).beyond(LIMIT)));
+    rules.push(Rule::welch(FALSE_ALARM).beyond(LIMIT));
+    rules.extend(gate(LIMIT));
+    rules
+}
+
+fn rows(order: Order, trials: u64) -> Vec<Row> {
+    let sources = SERIES.map(|series| Source { series, order, sd: SD });
+    table(&rules(order), &sources, &SHIFTS, VALUES, trials, SEED)
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let trials = std::env::args().nth(1).map_or(Ok(10_000), |n| n.parse())?;
-    let rules = [Rule::mann_whitney(0.05), Rule::benchstat(), Rule::welch(0.05), Rule::medians(0.05)];
-    let series = [
-        Series::Normal,
-        Series::LogNormal,
-        Series::Bimodal,
-        Series::Autocorrelated { phi: 0.6 },
-        Series::Autocorrelated { phi: 0.9 },
-        Series::Drifting,
-    ];
-    let sources: Vec<Source> = [Order::Interleaved, Order::Sequential]
-        .into_iter()
-        .flat_map(|order| series.map(|series| Source { series, order, sd: SD }))
-        .collect();
-    let shifts = [0.0, 1.0, 2.0, 4.0].map(|deviations| deviations * SD);
-    let rows: Vec<_> =
-        [5, 10, 20].into_iter().flat_map(|n| table(&rules, &sources, &shifts, n, trials, SEED)).collect();
-    println!("{}", serde_json::to_string_pretty(&rows)?);
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().ok_or("which file? As in: docs/accuracy.json")?;
+    let trials = arguments.next().map_or(Ok(TRIALS), |n| n.parse())?;
+    let mut accuracy = Accuracy::load(Path::new(&path))?;
+    let rows = thread::scope(|scope| {
+        let both = [Order::Interleaved, Order::Sequential].map(|order| scope.spawn(move || rows(order, trials)));
+        both.into_iter().flat_map(|one| one.join().expect("it doesn't panic")).collect()
+    });
+    accuracy.simulated = Some(Simulation { seed: SEED, rows });
+    accuracy.save(Path::new(&path))?;
     Ok(())
 }

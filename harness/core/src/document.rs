@@ -21,6 +21,8 @@ pub enum Document {
     Baseline,
     /// What `heapgate calibrate` writes.
     Calibration,
+    /// What `docs/accuracy.md` is made of.
+    Accuracy,
 }
 
 impl Document {
@@ -29,6 +31,9 @@ impl Document {
             Self::Report => "make it again with `heapgate run`",
             Self::Baseline => "record it again with `heapgate baseline record`",
             Self::Calibration => "make it again with `heapgate calibrate`, or delete it",
+            Self::Accuracy => {
+                "take it from the repository again, or delete it and make it again as `docs/accuracy.md` says"
+            }
         }
     }
 }
@@ -39,6 +44,7 @@ impl fmt::Display for Document {
             Self::Report => "report",
             Self::Baseline => "baseline",
             Self::Calibration => "calibration",
+            Self::Accuracy => "accuracy file",
         })
     }
 }

@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod accuracy;
 pub mod baseline;
 pub mod calibration;
 pub mod config;

@@ -4,6 +4,7 @@
 use schemars::{JsonSchema, Schema, schema_for};
 use serde_json::{Value, json};
 
+use crate::accuracy::{ACCURACY_SCHEMA_VERSION, Accuracy};
 use crate::baseline::{BASELINE_SCHEMA_VERSION, Baseline};
 use crate::experiment::{FINDINGS_SCHEMA_VERSION, Findings};
 use crate::gate::{VERDICT_SCHEMA_VERSION, Verdict};
@@ -34,6 +35,7 @@ pub fn all() -> Vec<NamedSchema> {
         of::<Baseline>("baseline", BASELINE_SCHEMA_VERSION),
         of::<Verdict>("verdict", VERDICT_SCHEMA_VERSION),
         of::<Findings>("experiments", FINDINGS_SCHEMA_VERSION),
+        of::<Accuracy>("accuracy", ACCURACY_SCHEMA_VERSION),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use heapgate_bench::Injection;
+use heapgate_core::accuracy::Accuracy;
 use heapgate_core::calibration::{CALIBRATION_SCHEMA_VERSION, Calibration, Control, Counted, sensitivities};
 use heapgate_core::config::Config;
 use heapgate_core::exit;
@@ -46,6 +47,9 @@ pub struct Calibrate {
     /// Folder of the baselines, where the result is kept [default: baselines]
     #[arg(long, value_name = "FOLDER")]
     baselines: Option<PathBuf>,
+    /// Put the result into this file, of which docs/accuracy.md is made, instead
+    #[arg(long, value_name = "FILE", hide = true)]
+    accuracy: Option<PathBuf>,
     /// Print the result as JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -84,7 +88,9 @@ impl Calibrate {
         let code = if self.check && !calibration.is_sound() { exit::REGRESSION } else { exit::PASS };
         let complete = matches!(end, End::Complete);
         let code = end.code(code)?;
-        if complete && !self.check {
+        if let Some(file) = self.accuracy.as_deref().filter(|_| complete) {
+            Accuracy::load(file)?.with_calibration(calibration).save(file)?;
+        } else if complete && !self.check {
             let path = Calibration::path(&folder, &calibration.machine.class());
             heapgate_core::files::make_folder(&folder)?;
             calibration.save(&path)?;

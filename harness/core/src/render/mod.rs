@@ -3,6 +3,9 @@
 //! `human` formats all numbers, `style` all colours, `label` all names of cells. Callers decide where the text goes,
 //! how wide that is, and whether it takes colours.
 
+pub mod accuracy_doc;
+mod accuracy_simulated;
+mod accuracy_targets;
 pub mod baseline;
 pub mod bencher;
 pub mod benchfmt;

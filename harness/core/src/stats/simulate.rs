@@ -11,17 +11,16 @@
 //! assert_eq!((rows[0].fail_rate, rows[1].fail_rate), (0.0, 1.0));
 //! ```
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::binomial::rate_interval;
 use super::random::SplitMix64;
+use super::rank_test::p_greater;
 use super::sample::median;
-use super::two_samples::mann_whitney_counts;
 
 /// Confidence of the interval of a rate.
 pub const CONFIDENCE: f64 = 0.95;
@@ -157,44 +156,53 @@ type Decide = Box<dyn Fn(&[f64], &[f64]) -> Outcome + Send + Sync>;
 /// A rule: its name, and what it says of samples A and B.
 pub struct Rule {
     name: String,
+    limit: f64,
     decide: Decide,
 }
 
 impl Rule {
     /// Larger values are worse.
     pub fn new(name: impl Into<String>, decide: impl Fn(&[f64], &[f64]) -> Outcome + Send + Sync + 'static) -> Self {
-        Self { name: name.into(), decide: Box::new(decide) }
+        Self { name: name.into(), limit: 0.0, decide: Box::new(decide) }
+    }
+
+    /// Notes that the rule allows a change of `limit`, as a share.
+    #[must_use]
+    pub fn allowing(self, limit: f64) -> Self {
+        Self { limit, ..self }
     }
 
     /// Fails if B is larger by the one-sided exact Mann–Whitney test at `alpha`.
     #[must_use]
     pub fn mann_whitney(alpha: f64) -> Self {
-        let tails = Tails::default();
-        Self::new(format!("Mann–Whitney, one-sided, p ≤ {alpha}"), move |a, b| fail_if(tails.above(a, b) <= alpha))
+        Self::new(format!("Mann–Whitney, p ≤ {alpha}"), move |a, b| fail_if(p_greater(a, b) <= alpha))
     }
 
     /// Fails if benchstat reports a change, in either direction: the two-sided exact Mann–Whitney test at 0.05
     /// (golang.org/x/perf/benchmath, `AssumeNothing`). With fewer than four values a side it never can.
     #[must_use]
     pub fn benchstat() -> Self {
-        let tails = Tails::default();
-        Self::new("benchstat (Mann–Whitney, two-sided, p ≤ 0.05)", move |a, b| {
-            fail_if(2.0 * tails.above(a, b).min(tails.above(b, a)) <= 0.05)
-        })
+        Self::new("benchstat, p ≤ 0.05", |a, b| fail_if(2.0 * p_greater(a, b).min(p_greater(b, a)) <= 0.05))
     }
 
     /// Fails if B is larger by Welch's one-sided t-test at `alpha`.
     #[must_use]
     pub fn welch(alpha: f64) -> Self {
-        Self::new(format!("Welch's t-test, one-sided, p ≤ {alpha}"), move |a, b| fail_if(welch_p(a, b) <= alpha))
+        Self::new(format!("t-test (Welch), p ≤ {alpha}"), move |a, b| fail_if(welch_p(a, b) <= alpha))
     }
 
     /// Fails if the median of B exceeds that of A by more than a share of `limit`, whatever the noise.
     #[must_use]
     pub fn medians(limit: f64) -> Self {
-        Self::new(format!("medians differ by more than {} %", limit * 100.0), move |a, b| {
-            fail_if(median(b) > median(a).map(|m| m * (1.0 + limit)))
-        })
+        Self::new("medians compared", move |a, b| fail_if(median(b) > median(a).map(|m| m * (1.0 + limit))))
+            .allowing(limit)
+    }
+
+    /// The same rule asked whether B is larger than A by more than a share of `limit`.
+    #[must_use]
+    pub fn beyond(self, limit: f64) -> Self {
+        let Self { name, decide, .. } = self;
+        Self::new(name, move |a, b| decide(&a.iter().map(|v| v * (1.0 + limit)).collect::<Vec<_>>(), b)).allowing(limit)
     }
 }
 
@@ -206,40 +214,6 @@ impl fmt::Debug for Rule {
 
 fn fail_if(worse: bool) -> Outcome {
     if worse { Outcome::Fail } else { Outcome::Pass }
-}
-
-/// Tails of the Mann–Whitney distribution, computed once for each pair of sizes.
-#[derive(Default)]
-struct Tails(Mutex<HashMap<(usize, usize), Tail>>);
-
-/// The probability of each value of the statistic, or a larger one.
-type Tail = Arc<[f64]>;
-
-impl Tails {
-    /// The probability of samples with `b` as far above `a`, if they were from one distribution. Ties count against it.
-    fn above(&self, a: &[f64], b: &[f64]) -> f64 {
-        let beaten: usize = b.iter().map(|y| a.iter().filter(|x| y > x).count()).sum();
-        self.of(a.len(), b.len())[beaten]
-    }
-
-    fn of(&self, n: usize, m: usize) -> Tail {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let tails = known.entry((n, m)).or_insert_with(|| {
-            let counts = mann_whitney_counts(n, m);
-            let all: f64 = counts.iter().sum();
-            // Symmetric: the tail above u is that below nm − u.
-            let mut tails: Vec<f64> = counts
-                .iter()
-                .scan(0.0, |below, count| {
-                    *below += count;
-                    Some(*below / all)
-                })
-                .collect();
-            tails.reverse();
-            tails.into()
-        });
-        Arc::clone(tails)
-    }
 }
 
 /// One-sided; 1 where there is no spread to judge by.
@@ -256,10 +230,13 @@ fn welch_p(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// What one rule did on one source.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Row {
     /// The rule's name.
     pub rule: String,
+    /// The change that it allows, as a share.
+    pub limit: f64,
     /// The series.
     pub series: String,
     /// In which order the sides were measured.
@@ -306,6 +283,7 @@ pub fn table(rules: &[Rule], sources: &[Source], shifts: &[f64], n: usize, trial
             }
             rows.extend(rules.iter().zip(said).map(|(rule, (failed, unsure))| Row {
                 rule: rule.name.clone(),
+                limit: rule.limit,
                 series: source.series.to_string(),
                 order: source.order.to_string(),
                 sd: source.sd,
