@@ -7,7 +7,7 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{Place, RECORDED, Ran, ENOUGH};
+use common::{ENOUGH, Place, RECORDED, Ran};
 use heapgate_core::render::human::date;
 use serde_json::Value;
 

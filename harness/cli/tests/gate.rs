@@ -3,12 +3,11 @@
 
 mod common;
 
-use common::{Place, RECORDED, REPORT, ENOUGH};
+use common::{ENOUGH, Place, RECORDED, REPORT};
 use serde_json::Value;
 
 /// Two variants under one allocator, as often as verbs do it by default: about a second.
-const SMALL: &str =
-    "tokenize/wordpiece-heap tokenize/wordpiece-slices -a jemalloc --steps 2 --param document=repeated";
+const SMALL: &str = "tokenize/wordpiece-heap tokenize/wordpiece-slices -a jemalloc --steps 2 --param document=repeated";
 
 /// What planted allocations make worse.
 const PLANTED: [&str; 2] = ["allocations_per_unit", "allocated_bytes_per_unit"];
