@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
 use common::{Place, REPORT, trials};
 use heapgate_segment::histogram::bucket_bounds;
 use heapgate_workloads::variants;
@@ -14,7 +17,7 @@ const OBJECT_BYTES: f64 = 16.0;
 const FAMILIES: &[&str] = &[
     "tokenize/hf-wordpiece -p document=verse --steps 40",
     "decode/kv-concat --steps 40",
-    "decode/seeded-llama --steps 4",
+    "decode/seeded-llama --steps 4 -p requests=1",
     "embed/seeded-bert --steps 2",
     "embed/index-heap --steps 2",
     "operators/allocating --steps 4",
@@ -38,6 +41,13 @@ fn trial(arguments: &str) -> Value {
     let mut trials = run(&format!("{arguments} -n 1"));
     assert_eq!(trials.len(), 1, "{arguments}");
     trials.remove(0)
+}
+
+/// The trial of `selection` in which nothing is planted: run once for all tests that ask for it.
+fn plain_trial(selection: &str) -> Value {
+    static TRIALS: Mutex<BTreeMap<String, Arc<OnceLock<Value>>>> = Mutex::new(BTreeMap::new());
+    let cell = Arc::clone(TRIALS.lock().expect("nothing panics inside").entry(selection.to_owned()).or_default());
+    cell.get_or_init(|| trial(selection)).clone()
 }
 
 fn phase<'a>(trial: &'a Value, kind: &str) -> &'a Value {
@@ -72,14 +82,18 @@ fn median(trials: &[Value], of: impl Fn(&Value) -> f64) -> f64 {
 #[test]
 fn extra_allocations_are_as_many_as_were_asked_for_in_every_workload() {
     for family in FAMILIES {
-        for (per_unit, inject) in [(1.0, "extra-allocs=1"), (0.25, "extra-allocs=0.25")] {
-            let (plain, planted) =
-                (trial(&format!("{family} -a jemalloc")), trial(&format!("{family} -a jemalloc --inject {inject}")));
-            let rise = counted(&planted, &["alloc_calls"]) - counted(&plain, &["alloc_calls"]);
-            let units = number(&phase(&planted, "measure")["units"]);
-            assert_eq!(rise, (units * per_unit).floor(), "{family} {inject}: {units} units");
-            assert_eq!(metric(&planted, "left_bytes"), metric(&plain, "left_bytes"), "{family}");
-        }
+        let selection = format!("{family} -a jemalloc");
+        let (plain, planted) = (plain_trial(&selection), trial(&format!("{selection} --inject extra-allocs=1.25")));
+        let rise = counted(&planted, &["alloc_calls"]) - counted(&plain, &["alloc_calls"]);
+        let units = number(&phase(&planted, "measure")["units"]);
+        assert_eq!(rise, (units * 1.25).floor(), "{family}: {units} units");
+        assert_eq!(metric(&planted, "left_bytes"), metric(&plain, "left_bytes"), "{family}");
+    }
+    for (per_unit, inject) in [(1.0, "extra-allocs=1"), (0.25, "extra-allocs=0.25")] {
+        let selection = format!("{} -a jemalloc", FAMILIES[0]);
+        let (plain, planted) = (plain_trial(&selection), trial(&format!("{selection} --inject {inject}")));
+        let rise = counted(&planted, &["alloc_calls"]) - counted(&plain, &["alloc_calls"]);
+        assert_eq!(rise, (number(&phase(&planted, "measure")["units"]) * per_unit).floor(), "{inject}");
     }
 }
 
@@ -94,7 +108,7 @@ fn a_leak_leaves_its_share_of_the_bytes_allocated_in_every_workload() {
 }
 
 fn leaves_its_share(selection: &str, share: f64) {
-    let (plain, planted) = (trial(selection), trial(&format!("{selection} --inject leak={share}")));
+    let (plain, planted) = (plain_trial(selection), trial(&format!("{selection} --inject leak={share}")));
     let rise = metric(&planted, "left_bytes") - metric(&plain, "left_bytes");
     let asked_for = share * allocated_bytes(&planted);
     assert!((rise - asked_for).abs() <= OBJECT_BYTES, "{selection}: {rise} bytes of {asked_for}");
@@ -202,7 +216,7 @@ fn fragmentation_is_higher_by_its_share_and_no_exact_metric_moves() {
         "embed/seeded-bert --steps 2 -a jemalloc",
         "decode/kv-concat --steps 40 -a jemalloc",
     ] {
-        let plain = trial(selection);
+        let plain = plain_trial(selection);
         for share in [0.05, 0.1, 0.3] {
             let planted = trial(&format!("{selection} --inject fragmentation={share}"));
             let rise = metric(&planted, "fragmentation_share") - metric(&plain, "fragmentation_share");
