@@ -192,6 +192,30 @@ fn an_export_that_cannot_be_written_is_told_before_anything_runs() {
 }
 
 #[test]
+fn the_budget_is_that_of_the_settings_unless_a_flag_says_otherwise() {
+    let place = Place::new();
+    place.write("report.json", &RECORDED.report);
+    place.write(&format!("baselines/{}", RECORDED.baseline_path), &RECORDED.baseline);
+    place.write("heapgate.toml", "budget = \"0\"\n");
+    let looks =
+        |flags: &str| place.run(&format!("gate --report report.json --json {flags}")).json()["rule"]["looks"].clone();
+    assert_eq!((looks(""), looks("--budget 5m")), (1.into(), 3.into()));
+    place.write("heapgate.toml", "budget = \"soon\"\n");
+    place.run("gate --report report.json").ends_with(2).says(&["heapgate.toml:1: budget: 'soon' is no time", "5m"]);
+}
+
+#[test]
+fn an_interleaved_comparison_is_exported_too() {
+    let place = Place::new();
+    let quick = common::QUICK.replace("-a jemalloc", "--a jemalloc --b system --budget 0");
+    place.run(&format!("ab {quick} --export junit=nowhere/out.xml")).ends_with(1).says(&["nowhere/out.xml"]);
+    assert!(!place.has(common::REPORT), "nothing was run");
+    place.run(&format!("ab {quick} --export junit=out.xml --export json=out.json"));
+    assert!(place.read("out.xml").contains("<testsuite"));
+    assert_eq!(place.json("out.json")["rule"]["looks"], 1);
+}
+
+#[test]
 fn a_difference_of_two_reports_is_judged_by_the_same_rules() {
     let place = Place::new();
     place.write("before.json", &RECORDED.report);

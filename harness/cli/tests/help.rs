@@ -22,6 +22,7 @@ snapshots! {
     help: "--help"
     run_help: "run --help"
     gate_help: "gate --help"
+    ab_help: "ab --help"
     diff_help: "diff --help"
     merge_help: "merge --help"
     baseline_help: "baseline --help"

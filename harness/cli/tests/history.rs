@@ -72,6 +72,103 @@ fn the_same_report_is_imported_once() {
 }
 
 #[test]
+fn a_change_of_level_is_marked_with_its_commit() {
+    let place = Place::new();
+    for number in 1..=30 {
+        let mut report: serde_json::Value = serde_json::from_str(&report(number)).expect("JSON");
+        for trial in report["trials"].as_array_mut().expect("trials") {
+            // Noise of a percent, and from the 16th on a step of ten.
+            let factor = 1.0 + 0.002 * (number * 7 % 5) as f64 + if number < 16 { 0.0 } else { 0.1 };
+            let bytes = (2e7 * factor).round() as u64;
+            let phases = trial["phases"].as_array_mut().expect("phases");
+            let measure = phases.iter_mut().find(|phase| phase["kind"] == "measure").expect("a measured phase");
+            measure["process"]["peak_rss_bytes"] = bytes.into();
+            trial["metrics"]["peak_rss_bytes"] = (bytes as f64).into();
+        }
+        place.write(&format!("{number}.json"), &report.to_string());
+    }
+    let files: Vec<String> = (1..=30).map(|number| format!("{number}.json")).collect();
+    place.run(&format!("history --import {}", files.join(" "))).ends_with(0);
+    let shown = place.run("history peak_rss_bytes --json").ends_with(0).json();
+    let changes = shown["series"][0]["changes"].as_array().expect("changes");
+    assert_eq!(changes.iter().map(|c| &c["index"]).collect::<Vec<_>>(), [15], "{changes:?}");
+    let shown = place.run("history peak_rss_bytes").ends_with(0).stdout;
+    let change = shown.lines().find(|line| line.contains("0000010")).unwrap_or_else(|| panic!("no commit:\n{shown}"));
+    assert!(change.contains("+10"), "{shown}");
+}
+
+/// Settings by which a gate of runs of a tenth of a second depends on no time.
+const TIMELESS: &str = "[limits]\nstall_distribution_ns = { soft = false }\n";
+
+#[test]
+fn a_gate_takes_its_baseline_from_the_last_runs() {
+    let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
+    for _ in 0..4 {
+        place.run(&format!("run {QUICK}")).ends_with(0);
+    }
+    // What few runs can't decide is a run all the same.
+    let few = place.run(&format!("gate {QUICK} --from-history 20")).ends_with(4).stdout;
+    let few = few.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(few.contains("the history has 4 runs with it") && few.contains("`heapgate run`"), "{few}");
+    place.run(&format!("run {QUICK}")).ends_with(0);
+    let passed = place.run(&format!("gate {QUICK} --from-history 20")).ends_with(0).stdout;
+    assert!(passed.contains("the last 6 runs, since 20"), "{passed}");
+    let verdict =
+        place.run(&format!("gate {QUICK} --from-history 5 --inject extra-allocs=1 --json")).ends_with(3).json();
+    assert_eq!(verdict["compared_with"][0]["history"]["runs"], 5);
+    let failed = verdict["lines"].as_array().expect("lines").iter().filter(|l| l["decision"]["kind"] == "fail");
+    assert!(failed.map(|l| &l["metric"]).any(|m| m == "allocations_per_unit"));
+    // The same of a report, which is not its own baseline.
+    place.run(&format!("run {QUICK}")).ends_with(0);
+    place.run(&format!("gate --report {REPORT} --from-history 20")).ends_with(0);
+    assert_eq!(runs(&place, "").len(), 8);
+}
+
+#[test]
+fn a_gate_by_the_history_needs_one_on_this_class() {
+    let place = Place::new();
+    let store = "--from-history 5 --store none";
+    place.run(&format!("gate {QUICK} {store}")).ends_with(2).says(&["--from-history", "name a store"]);
+    place.run(&format!("gate {QUICK} --from-history 5 --baselines kept")).ends_with(2).says(&["--baselines"]);
+    place.run(&format!("gate {QUICK} --from-history 5 --budget 1m")).ends_with(2).says(&["--budget"]);
+    place.run(&format!("gate {QUICK} --from-history 4")).ends_with(2).says(&["--from-history"]);
+    assert!(!place.has(REPORT), "nothing was run");
+    for number in 1..=6 {
+        let other = report(number).replacen("\"cpus\":", "\"cpus\":6", 1);
+        place.write(&format!("{number}.json"), &other);
+    }
+    place.run("history --import 1.json 2.json 3.json 4.json 5.json 6.json").ends_with(0);
+    place.write("report.json", &report(7));
+    let verdict = place.run("gate --report report.json --from-history 5 --json").ends_with(4).json();
+    assert_eq!(verdict["problems"][0]["kind"], "no-baseline");
+    make_newer(&place);
+    place.run(&format!("gate {QUICK} --from-history 5")).ends_with(2).says(&["schema version 9"]);
+    assert!(!place.has(REPORT), "nothing was run");
+}
+
+#[test]
+fn shards_are_appended_when_they_are_merged() {
+    let place = Place::new();
+    for index in 1..=2 {
+        let shard = format!("run {QUICK} -a system --shard {index}/2 -o {index}.json");
+        place.run(&shard).ends_with(0);
+    }
+    assert!(!place.has(HISTORY));
+    place.run("merge 1.json 2.json -o all.json").ends_with(0);
+    let all =
+        |store: &str| place.run(&format!("history {store} --json")).ends_with(0).json()["classes"][0]["runs"].clone();
+    assert_eq!(all(""), 1);
+    place.run("merge 1.json 2.json -o all.json").ends_with(0).says(&["in .heapgate/history.sqlite already"]);
+    place.run("merge 1.json 2.json -o all.json --store other.sqlite").ends_with(0);
+    assert_eq!(all("--store other.sqlite"), 1);
+    place.run("merge 1.json 2.json -o all.json --store none").ends_with(0);
+    // Runs that were whole are in the history by themselves.
+    place.run("merge all.json -o again.json --store third.sqlite").ends_with(0);
+    assert!(!place.has("third.sqlite"));
+}
+
+#[test]
 fn a_report_that_is_wrong_imports_none() {
     let place = imported(&[1]);
     place.write("2.json", &report(2));

@@ -174,8 +174,8 @@ impl History {
     }
 }
 
-/// Runs of a series, the last ones, in which changes are looked for: a tenth of a second of work. Of 100,000 it would be
-/// a minute, and of 40 cells an hour.
+/// Runs of a series, the last ones, in which changes are looked for: a tenth of a second of work, where 10,000 take seconds, and
+/// a picture may have a series for each of 40 cells.
 const SEARCHED: usize = 2_000;
 
 /// Marks where `series` changed its level.

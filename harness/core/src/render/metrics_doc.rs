@@ -47,8 +47,27 @@ pub fn render() -> String {
             let _ = writeln!(out, "| `{name}` | {unit} | {better} | {soft} | {hard} | `{prometheus}` | {help} |");
         }
     }
+    out.push_str(FROM_HISTORY);
     out
 }
+
+const FROM_HISTORY: &str = "
+## Against the history
+
+`heapgate gate --from-history N` takes no stored baseline, but the last N runs of the same cells on the same machine class that are complete and were not failed by
+a gate. A series counts from its last change of level on (`heapgate history METRIC` shows where that was); at least 5 runs must have the metric.
+
+- Exact metrics are compared with the last run, by the rule above, if all repetitions since the last change agree: three runs in a row, or a value that no run had
+  before, make a level. Else they are treated as noisy.
+- Noisy metrics and those of a distribution: this run's median against Student's prediction interval for one further run, on logarithms, so that the noise between runs
+  (another day, another page layout) is allowed for. Runs with more repetitions than this one are taken with as many as it has. A history without noise is given
+  that of rounding: a page of resident memory, one call or byte of a whole run in what is told per unit, 0.01% of shares, else one byte, nanosecond or count.
+- The history has no histograms, so `stall_distribution_ns` is compared by its mean; and no answers, which are compared between this run's repetitions only.
+
+A run that fails isn't part of the next baseline. A change for the worse that is meant is accepted in `heapgate.toml` (`[[accept]]`), or measured a few times by
+`heapgate run`, whose runs are never failed. A drift so slow that no run of it fails is not found: the baseline moves with it. `heapgate history` shows it, and a
+hard limit or a stored baseline stops it.
+";
 
 fn unit(unit: Unit) -> &'static str {
     match unit {

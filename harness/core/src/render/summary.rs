@@ -136,9 +136,11 @@ pub(super) fn figures(line: &Line) -> Figures {
 pub(super) fn rule(verdict: &Verdict) -> Option<String> {
     let rule = verdict.rule;
     (rule.tested > 0).then(|| {
+        let of_runs = verdict.compared_with.iter().any(|compared| compared.history.is_some());
+        let by = if of_runs { "the noise between runs" } else { "rank tests" };
         let looks = if rule.looks > 1 { format!(", over up to {} looks", rule.looks) } else { String::new() };
         format!(
-            "{} by rank tests: at most {} of such runs fail without cause{looks}; `sees` is the smallest change that could \
+            "{} by {by}: at most {} of such runs fail without cause{looks}; `sees` is the smallest change that could \
              have been told from none",
             counted(rule.tested as u64, "noisy metric"),
             human::percent(FALSE_ALARM),
