@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::accuracy_simulated as simulated;
-use super::accuracy_targets::{Answer, answers, at_most, condition, same_planted, sum};
+use super::accuracy_targets::{Answer, answers, at_most, condition, middle_found, same_planted, sum};
 use super::human;
 use super::markdown::escaped;
 use super::table::{width, wrap};
@@ -135,7 +135,8 @@ fn worth(places: &[Place<'_>], answers: &[Answer]) -> String {
     let mut out = String::new();
     for place in places {
         let null = place.null();
-        let name = capitalised(&place.name(places));
+        let name = place.name(places);
+        let name = if place.busy_neighbours == 0 { capitalised(&name) } else { format!("With {name}") };
         out += &format!(
             "{name}, it was asked {} whether something is worse than itself and said so {}, which leaves a false alarm in at \
              most {} of runs possible.",
@@ -153,10 +154,7 @@ fn worth(places: &[Place<'_>], answers: &[Answer]) -> String {
                 &format!(" Of {} it caught {}.", human::counted(planted, "planted regression"), human::count(caught));
         }
         let seen = [(MetricId::PeakRss, "peak RSS"), (MetricId::Throughput, "throughput")].into_iter().filter_map(
-            |(metric, words)| {
-                let found: Vec<f64> = place.sensitivities(metric).iter().filter_map(|s| s.detectable).collect();
-                Some(format!("{} of {words}", share(median(&found)?)))
-            },
+            |(metric, words)| Some(format!("{} in {words}", share(middle_found(&place.sensitivities(metric))?))),
         );
         let seen: Vec<String> = seen.collect();
         if !seen.is_empty() {
@@ -214,9 +212,9 @@ fn false_alarms(places: &[Place<'_>]) -> String {
         .collect();
     let exact: u64 = places.iter().map(|p| p.null()).map(|n| n.metrics.saturating_sub(n.tested_metrics)).sum();
     let text = format!(
-        "Beside those that a test decided there were {} exact ones or with a fixed limit. In brackets: where the true rate \
+        "Beside those that a test decided {} were compared, exact ones and those with a fixed limit. In brackets: where the true rate \
          is, with a confidence of {} (Clopper and Pearson), taking metrics of one run for independent, which they are not.",
-        human::counted(exact, "metric"),
+        human::counted(exact, "more metric"),
         share(CONFIDENCE)
     );
     format!("\n## False alarms\n\n{}\n{}", table(&header, &rows), paragraph(&text))
@@ -268,20 +266,16 @@ fn sensitivities(places: &[Place<'_>]) -> String {
         let mut rows = Vec::new();
         for &metric in ALL {
             let cells = place.sensitivities(metric);
-            let middle_and_worst = |values: Vec<f64>| {
-                let worst = values.iter().copied().fold(0.0, f64::max);
-                median(&values).map_or(["-".to_owned(), "-".to_owned()], |middle| [share(middle), share(worst)])
-            };
             if cells.is_empty() {
                 continue;
             }
-            let found: Vec<f64> = cells.iter().filter_map(|cell| cell.detectable).collect();
-            let unknown = found.len() < cells.len();
-            let [middle, worst] = middle_and_worst(cells.iter().map(|cell| cell.deviation).collect());
-            let [found, mut worst_found] = middle_and_worst(found);
-            if unknown {
-                worst_found = "?".to_owned();
-            }
+            let known = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), share);
+            let deviations: Vec<f64> = cells.iter().map(|cell| cell.deviation).collect();
+            let worst = known(deviations.iter().copied().reduce(f64::max));
+            // Unknown of one is unknown of the worst.
+            let found: Option<Vec<f64>> = cells.iter().map(|cell| cell.detectable).collect();
+            let worst_found = known(found.and_then(|found| found.into_iter().reduce(f64::max)));
+            let (middle, found) = (known(median(&deviations)), known(middle_found(&cells)));
             let name = format!("`{}`", metric.metric().name);
             rows.push(vec![name, human::count(cells.len() as u64), middle, worst, found, worst_found]);
         }

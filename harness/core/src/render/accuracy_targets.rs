@@ -113,7 +113,7 @@ fn alarms(of: &str, compared: u64, failed: u64, place: &str) -> Answer {
     let failed_share = failed as f64 / compared as f64;
     let mut short = Vec::new();
     if failed_share > FALSE_ALARMS {
-        short.push(format!("{} too many", share(failed_share - FALSE_ALARMS)));
+        short.push(format!("{} too many", points(failed_share - FALSE_ALARMS)));
     }
     if missing > 0 {
         short.push(format!("{} {of} too few to say", human::count(missing)));
@@ -134,7 +134,7 @@ fn caught(words: &str, control: Option<&Control>, place: &str) -> Answer {
     };
     let caught = control.caught as f64 / control.planted as f64;
     let met = caught >= CAUGHT;
-    let short = format!("{} short", share(CAUGHT - caught));
+    let short = format!("{} short", points(CAUGHT - caught));
     Answer {
         wanted,
         reached: told(met, &rate(control.caught, control.planted), &short),
@@ -145,36 +145,42 @@ fn caught(words: &str, control: Option<&Control>, place: &str) -> Answer {
 }
 
 fn seen(words: &str, size: f64, cells: &[&Sensitivity], place: &str) -> Answer {
-    let answer = |reached: String, why, met| Answer {
-        wanted: format!("{} of {words} seen in {} of runs", share(size), share(POWER)),
-        reached,
-        place: place.to_owned(),
-        why,
-        met,
+    let wanted = format!("a change of {} in {words} seen in {} of runs", share(size), share(POWER));
+    if cells.is_empty() {
+        return not_tried(wanted, place);
+    }
+    let middle = middle_found(cells).map_or_else(|| "not known".to_owned(), share);
+    let small = cells.iter().filter(|cell| cell.detectable.is_some_and(|found| found <= size)).count();
+    let met = small == cells.len();
+    let worst = cells.iter().filter(|cell| cell.detectable.is_some_and(|found| found > size));
+    let worst = worst.max_by(|a, b| a.detectable.unwrap_or(0.0).total_cmp(&b.detectable.unwrap_or(0.0)));
+    let reached = if met {
+        format!("yes: median cell {middle}")
+    } else {
+        let cells_in_all = human::counted(cells.len() as u64, "cell");
+        let unknown = cells.iter().filter(|cell| cell.detectable.is_none()).count();
+        let mut short = format!("**short**: in {small} of {cells_in_all}; median {middle}");
+        if let Some(found) = worst.and_then(|worst| worst.detectable) {
+            short += &format!(", worst {}: {} too much", share(found), points(found - size));
+        }
+        if unknown > 0 {
+            short += &format!(", of {unknown} not known");
+        }
+        short
     };
-    let found: Vec<f64> = cells.iter().filter_map(|cell| cell.detectable).collect();
-    let Some(middle) = median(&found) else {
-        return answer(
-            if cells.is_empty() { "not tried" } else { "**short**: it can't be said of any cell" }.to_owned(),
-            None,
-            (!cells.is_empty()).then_some(false),
-        );
-    };
-    let small = found.iter().filter(|&&found| found <= size).count();
-    if small == cells.len() {
-        return answer(told(true, &format!("{} in the median cell", share(middle)), ""), None, Some(true));
-    }
-    let worst = found.iter().copied().fold(0.0, f64::max);
-    let mut reached =
-        format!("in {small} of {}; {} in the median cell", human::counted(cells.len() as u64, "cell"), share(middle));
-    if worst > size {
-        reached = format!("{reached}, {} in the worst: {} too much", share(worst), share(worst - size));
-    }
-    if found.len() < cells.len() {
-        reached = format!("{reached}; {} can't be said", human::counted((cells.len() - found.len()) as u64, "cell"));
-    }
-    let worst = cells.iter().find(|cell| cell.detectable == Some(worst) && worst > size);
-    answer(told(false, "", &reached), worst.and_then(|worst| why(words, size, worst)), Some(false))
+    let why = worst.and_then(|worst| why(words, size, worst));
+    Answer { wanted, reached, place: place.to_owned(), why, met: Some(met) }
+}
+
+/// The smallest change that is found in the cell in the middle; none where it is not known of so many.
+pub(super) fn middle_found(cells: &[&Sensitivity]) -> Option<f64> {
+    let found: Vec<f64> = cells.iter().map(|cell| cell.detectable.unwrap_or(f64::INFINITY)).collect();
+    median(&found).filter(|middle| middle.is_finite())
+}
+
+/// The distance of two shares.
+fn points(distance: f64) -> String {
+    format!("{} points", share(distance).trim_end_matches('%'))
 }
 
 fn not_tried(wanted: String, place: &str) -> Answer {
@@ -198,11 +204,7 @@ fn why(words: &str, size: f64, worst: &Sensitivity) -> Option<String> {
 }
 
 fn told(met: bool, reached: &str, short: &str) -> String {
-    match (met, reached) {
-        (true, reached) => format!("yes: {reached}"),
-        (false, "") => format!("**short**: {short}"),
-        (false, reached) => format!("**short**: {short}: {reached}"),
-    }
+    if met { format!("yes: {reached}") } else { format!("**short**: {short}: {reached}") }
 }
 
 /// The highest rate that so many of so many leave possible.
