@@ -150,10 +150,11 @@ fn test_pairs(evidence: &Evidence<'_>, allowed: f64) -> Option<Tested> {
 /// Tests whole histograms of `calls` against the limit `soft`; `None` where one side has no such calls.
 pub(super) fn test_shapes(baseline: Latencies<'_>, now: Latencies<'_>, calls: Calls, soft: f64) -> Option<Tested> {
     let slower = slower(baseline, now, calls, soft)?;
-    // There is no probability of being inside at every place of a distribution: its estimate decides.
-    let inside = if beyond(slower.worst.factor() - 1.0, soft) { 1.0 } else { 0.0 };
+    // There is no probability of being inside at every place of a distribution. It is where no place is suspect, or those
+    // that are stay within the limit.
+    let inside = if slower.worst.is_some_and(|worst| beyond(worst.factor() - 1.0, soft)) { 1.0 } else { 0.0 };
     let least_p = least_p(baseline.reps.len(), now.reps.len());
-    let place = Some(slower.worst);
+    let place = slower.worst;
     Some(Tested {
         beyond_p: slower.p_value,
         inside_p: inside,
