@@ -53,7 +53,7 @@ Examples:
   heapgate run tokenize/hf-wordpiece -a jemalloc   one variant, one allocator
   heapgate run -a jemalloc -a jemalloc:dirty_decay_ms=0 tokenize/hf-wordpiece
   heapgate gate --bench index                      a bench of your own: `heapgate_bench::main!`
-  heapgate ab --base main --bench index            the present tree against another revision, interleaved
+  heapgate ab --base main --bench index            the present tree against main
   heapgate diff before.json after.json             two reports
   heapgate history peak_rss_bytes                  one metric over all runs
   heapgate baseline record                         this machine's figures become the baseline

@@ -331,6 +331,24 @@ fn what_more_repetitions_could_decide_is_marked() {
 }
 
 #[test]
+fn where_no_call_is_made_any_more_none_is_slower_and_where_none_was_timed_that_is_told() {
+    let without_times = |calls_too: bool| {
+        let (stalls, _) = decided(MetricId::StallDistribution, &Config::default(), |_, now| {
+            for trial in &mut now.trials {
+                let phase = measure(trial);
+                phase.stalls = Default::default();
+                if calls_too {
+                    (phase.counts.alloc_calls, phase.counts.alloc_zeroed_calls, phase.counts.realloc_calls) = (0, 0, 0);
+                }
+                testing::recompute(trial);
+            }
+        });
+        stalls
+    };
+    assert_eq!((without_times(true), without_times(false)), (Decision::Pass, Decision::Inconclusive));
+}
+
+#[test]
 fn stalls_that_move_no_percentile_fail_by_their_distribution() {
     let (_, verdict) = decided(MetricId::PeakRss, &Config::default(), |_, now| {
         for trial in now.trials.iter_mut().filter(|t| t.cell == testing::cell(0)) {
