@@ -15,8 +15,8 @@ use crate::layout::Counters;
 use crate::layout::{BATCH_BYTES, BATCH_OBJECTS, Operation, Slot, Sums};
 use crate::size_class::size_class_of;
 
-/// Whether [`add`] is one instruction, so that a signal handler on the same thread finds a counter before or after it,
-/// never within. Where it isn't, counting is guarded by [`Slot::busy`].
+/// Whether `add` is one instruction, so that a signal handler on the same thread finds a counter before or after it,
+/// never within. Where it isn't, counting is guarded by `Slot::busy`.
 pub const ADD_IS_ONE_INSTRUCTION: bool = cfg!(all(target_arch = "x86_64", not(miri)));
 
 /// Adds to a counter: one that only this thread writes (`SHARED` false), or one that others write too.

@@ -130,7 +130,7 @@ pub struct StackTable<'a> {
 }
 
 impl<'a> StackTable<'a> {
-    /// Takes words that [`format`] made a table of.
+    /// Takes words that [`format()`] made a table of.
     ///
     /// # Errors
     /// If they are none.
