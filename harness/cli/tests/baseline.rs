@@ -197,7 +197,7 @@ fn a_writer_that_waited_in_vain_says_who_writes_and_leaves_all_as_it_was() {
 fn a_second_writer_waits_says_so_and_writes_when_it_can() {
     let place = recorded();
     let lock = held(&place, "4321\n");
-    let mut command = place.command("baseline promote report.json");
+    let mut command = place.command("baseline promote report.json --note later");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     // It says that it waits after a second; only then is the lock let go.
     let mut said = String::new();

@@ -120,7 +120,7 @@ fn leaves_its_share(selection: &str, share: f64) {
 fn resident_memory_is_higher_by_its_share_and_no_exact_metric_moves() {
     for family in FAMILIES {
         // Under jemalloc, what it keeps of the Llama's set-up differs from run to run by more than is planted.
-        let selection = format!("{family} -a system -n 3");
+        let selection = format!("{family} -a system -n 5");
         let (plain, planted) = (run(&selection), run(&format!("{selection} --inject rss=50%")));
         // At the end of measuring: a peak within a step is raised only by what is resident between steps.
         let rss = |trial: &Value| number(&phase(trial, "measure")["process"]["rss_bytes"]);

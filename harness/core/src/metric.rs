@@ -104,9 +104,9 @@ const STALL_P95: Limits = Limits { soft: None, hard: Some(8_000_000.0) };
 /// the program. Interleaved comparisons (`heapgate ab`) hold it to [`INTERLEAVED_SHAPE`].
 const SHAPE: Limits = Limits { soft: Some(1.0), hard: None };
 
-/// The limit of [`MetricId::StallDistribution`] where both sides ran at the same time on one machine: one bucket in four of
-/// an octave.
-pub const INTERLEAVED_SHAPE: f64 = 0.25;
+/// The limit of [`MetricId::StallDistribution`] where both sides ran at the same time on one machine. Two builds of the same
+/// code in different folders were seen to differ by 28% at some place, by nothing but how the linker laid them out.
+pub const INTERLEAVED_SHAPE: f64 = 0.5;
 
 macro_rules! catalogue {
     ($($id:ident { $name:literal, $unit:ident, $better:ident, $kind:ident, $limits:expr, $prom:literal, $help:literal, $read:expr })*) => {
