@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use heapgate_core::calibration::Calibration;
 use heapgate_core::exit;
-use heapgate_core::gate::{Verdict, compare, note_calibration};
+use heapgate_core::gate::{Verdict, calibrate, compare};
 use heapgate_core::render;
 use heapgate_core::report::Report;
 
@@ -74,9 +73,7 @@ impl Ab {
         })?;
         let b = &others[0];
         let mut verdict = judge(&a, b, rounds.look());
-        if let Some(calibration) = Calibration::find(&config.baselines, &a.fingerprint.machine.class())? {
-            note_calibration(&mut verdict, &calibration);
-        }
+        calibrate(&mut verdict, &config.baselines, &a.fingerprint.machine.class());
         let b = names.on_one_name(b);
         let markdown = |path: &PathBuf| {
             heapgate_core::files::atomic_write(path, render::markdown::render(&b, &verdict).as_bytes())

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use heapgate_core::baseline::{self, FEWEST_RUNS};
-use heapgate_core::calibration::Calibration;
 use heapgate_core::config::{Config, Date};
 use heapgate_core::exit;
 use heapgate_core::files;
-use heapgate_core::gate::{Lookup, Verdict, accept, from_history, judge, note_calibration, note_doubts};
+use heapgate_core::gate::{Lookup, Verdict, accept, calibrate, from_history, judge, note_clocks, note_doubts};
 use heapgate_core::history::Place;
 use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
@@ -107,10 +106,10 @@ impl Gate {
         };
         let mut verdict = judge(&report, &planned, &lookups, &config, rounds.look());
         accept(&mut verdict, &config, Date::today());
-        note_doubts(&mut verdict, &report, unix_s());
-        if let Some(calibration) = Calibration::find(&config.baselines, &report.fingerprint.machine.class())? {
-            note_calibration(&mut verdict, &calibration);
-        }
+        // Rounds make repetitions unequal, which is no doubt about a run of our own.
+        let note = if self.report.is_some() { note_doubts } else { note_clocks };
+        note(&mut verdict, &report, unix_s());
+        calibrate(&mut verdict, &config.baselines, &report.fingerprint.machine.class());
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let written = self
             .markdown

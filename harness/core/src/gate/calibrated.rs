@@ -1,5 +1,7 @@
 //! What is known of the gate's own accuracy on this class of machines, put beside what it says.
 
+use std::path::Path;
+
 use super::verdict::Verdict;
 use crate::calibration::Calibration;
 use crate::render::human::{counted, date};
@@ -18,6 +20,16 @@ pub fn note_calibration(verdict: &mut Verdict, calibration: &Calibration) {
         null.failed_metrics,
         counted(null.metrics, "metric"),
     ));
+}
+
+/// [`note_calibration`] with the one of `class` under the baselines' `folder`, if there is one. One that can't be read is
+/// noted: it takes nothing from the verdict.
+pub fn calibrate(verdict: &mut Verdict, folder: &Path, class: &str) {
+    match Calibration::find(folder, class) {
+        Ok(Some(calibration)) => note_calibration(verdict, &calibration),
+        Ok(None) => {}
+        Err(error) => verdict.notes.push(error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -56,5 +68,19 @@ mod tests {
         assert_eq!(detectable(0, MetricId::AllocationsPerUnit), None);
         assert_eq!(detectable(1, MetricId::PeakRss), None, "a cell that was not calibrated");
         assert!(verdict.notes.last().unwrap().contains("0 of 1,000 metrics failed"), "{:?}", verdict.notes);
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_noted_and_takes_nothing_from_the_verdict() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = testing::report(1, 10);
+        let verdict = compare(&report, &report, &Config::default(), Look::ONLY);
+        let mut noted = verdict.clone();
+        calibrate(&mut noted, folder.path(), "mine");
+        assert_eq!(noted, verdict, "none is no reason for a note");
+        std::fs::write(Calibration::path(folder.path(), "mine"), "{").unwrap();
+        calibrate(&mut noted, folder.path(), "mine");
+        assert!(noted.notes[0].contains("mine.calibration.json"), "{:?}", noted.notes);
+        assert_eq!(noted.decision, verdict.decision);
     }
 }

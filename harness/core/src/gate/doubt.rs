@@ -27,10 +27,15 @@ pub(super) fn missing_repetitions(report: &Report) -> Vec<Problem> {
         .collect()
 }
 
-/// Notes what a reader should know: cells of `report` with more repetitions than others, and dates later than
-/// `now_unix_s`, which ages can't be counted from.
+/// Notes what a reader should know of a report from a file: cells with more repetitions than others, and what
+/// [`note_clocks`] notes.
 pub fn note_doubts(verdict: &mut Verdict, report: &Report, now_unix_s: u64) {
     verdict.notes.extend(unequal_repetitions(report));
+    note_clocks(verdict, report, now_unix_s);
+}
+
+/// Notes dates later than `now_unix_s`, which ages can't be counted from.
+pub fn note_clocks(verdict: &mut Verdict, report: &Report, now_unix_s: u64) {
     let today = date(now_unix_s);
     let later = |unix_s: u64| unix_s > now_unix_s.saturating_add(CLOCKS_APART_S);
     let dated = |what: String, unix_s| {

@@ -24,9 +24,9 @@ mod tests;
 mod verdict;
 
 pub use accept::accept;
-pub use calibrated::note_calibration;
+pub use calibrated::{calibrate, note_calibration};
 pub use detectable::{POWER, detectable};
-pub use doubt::{note_doubts, unequal_repetitions};
+pub use doubt::{note_clocks, note_doubts, unequal_repetitions};
 pub use judge::{Lookup, compare, judge};
 pub use look::{FALSE_ALARM, GROWTH, Look, MISS, MOST_LOOKS, repetitions};
 pub use recent::from_history;
