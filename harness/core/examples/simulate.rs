@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 
 use heapgate_core::accuracy::{Accuracy, Simulation};
-use heapgate_core::gate::{FALSE_ALARM, MOST_LOOKS, rule};
+use heapgate_core::gate::{FALSE_ALARM, MOST_LOOKS, repetitions, rule};
 use heapgate_core::stats::simulate::{Order, Row, Rule, Series, Source, table};
 
 /// Run-to-run standard deviation of wall time on a shared machine; peak RSS has a tenth of it.
@@ -17,23 +17,14 @@ const SD: f64 = 0.03;
 const LIMIT: f64 = 0.05;
 /// No change, one standard deviation, the limit, and beyond.
 const SHIFTS: [f64; 5] = [0.0, SD, LIMIT, 0.08, 0.12];
-/// Values a side: five, doubled as often as `heapgate gate` does.
-const VALUES: usize = 5 << (MOST_LOOKS - 1);
+/// Repetitions that a run begins with; at its last look it has four times as many.
+const REPS: u32 = 5;
 /// As many metrics as a run of several cells tests together.
 const FAMILY: usize = 60;
 /// What textbooks and tools use.
 const USUAL: f64 = 0.05;
 const SEED: u64 = 1;
 const TRIALS: u64 = 10_000;
-
-const SERIES: [Series; 6] = [
-    Series::Normal,
-    Series::LogNormal,
-    Series::Bimodal,
-    Series::Autocorrelated { phi: 0.6 },
-    Series::Autocorrelated { phi: 0.9 },
-    Series::Drifting,
-];
 
 fn rules(order: Order) -> Vec<Rule> {
     let gate = |limit| [1, FAMILY].map(|family| rule(limit, MOST_LOOKS, family, order));
@@ -49,8 +40,8 @@ fn rules(order: Order) -> Vec<Rule> {
 }
 
 fn rows(order: Order, trials: u64) -> Vec<Row> {
-    let sources = SERIES.map(|series| Source { series, order, sd: SD });
-    table(&rules(order), &sources, &SHIFTS, VALUES, trials, SEED)
+    let sources = Series::ALL.map(|series| Source { series, order, sd: SD });
+    table(&rules(order), &sources, &SHIFTS, repetitions(REPS, MOST_LOOKS - 1) as usize, trials, SEED)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

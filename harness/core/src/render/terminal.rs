@@ -201,13 +201,8 @@ fn fitting(mut rows: Vec<Vec<String>>, wanted: usize) -> Vec<String> {
 
 fn mark(decision: &Decision) -> &'static str {
     match decision {
-        Decision::Pass => "pass",
-        Decision::Improved => "better",
-        Decision::Fail => "FAIL",
-        Decision::Inconclusive => "unsure",
-        Decision::NotCompared { .. } => "left out",
-        Decision::Accepted { .. } => "accepted",
         Decision::Info => "-",
+        _ => summary::decided(decision),
     }
 }
 

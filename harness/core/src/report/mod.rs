@@ -9,6 +9,7 @@ pub mod file;
 mod memory;
 pub mod merge;
 mod model;
+mod sites;
 #[doc(hidden)]
 pub mod testing;
 
@@ -17,3 +18,4 @@ pub use check::{Fault, LARGEST_COUNT, check, check_trial};
 pub(crate) use check::{finite, histogram as check_histogram, measured};
 pub use memory::{MemoryAccount, MemoryPart, account};
 pub use model::*;
+pub use sites::{Site, Sites};

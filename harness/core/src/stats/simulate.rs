@@ -72,6 +72,16 @@ impl fmt::Display for Series {
 }
 
 impl Series {
+    /// Those that the gate's rule is tried on.
+    pub const ALL: [Self; 6] = [
+        Self::Normal,
+        Self::LogNormal,
+        Self::Bimodal,
+        Self::Autocorrelated { phi: 0.6 },
+        Self::Autocorrelated { phi: 0.9 },
+        Self::Drifting,
+    ];
+
     /// `n` values in their order, with standard deviation `sd` in the long run.
     #[must_use]
     pub fn values(self, n: usize, sd: f64, random: &mut SplitMix64) -> Vec<f64> {
@@ -304,22 +314,13 @@ mod tests {
     use super::*;
     use crate::stats::sample;
 
-    const ALL: [Series; 6] = [
-        Series::Normal,
-        Series::LogNormal,
-        Series::Bimodal,
-        Series::Autocorrelated { phi: 0.6 },
-        Series::Autocorrelated { phi: 0.9 },
-        Series::Drifting,
-    ];
-
     fn fail_rate(rule: Rule, series: Series, order: Order, shift: f64) -> f64 {
         table(&[rule], &[Source { series, order, sd: 0.03 }], &[shift], 10, 2_000, 1)[0].fail_rate
     }
 
     #[test]
     fn series_have_a_median_near_1_and_the_spread_asked_for() {
-        for series in ALL {
+        for series in Series::ALL {
             let values = series.values(100_000, 0.03, &mut SplitMix64::new(31));
             let mean = values.iter().sum::<f64>() / 1e5;
             let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 1e5).sqrt();

@@ -6,6 +6,7 @@
 //! [`Outcome`](crate::report::Outcome), never an error here.
 
 mod child;
+mod death;
 mod reading;
 mod stacks;
 
