@@ -1,15 +1,12 @@
 //! `heapgate ab`
 
-use std::path::PathBuf;
-
 use clap::Args;
 use heapgate_core::exit;
-use heapgate_core::gate::{Verdict, calibrate, compare};
-use heapgate_core::render;
+use heapgate_core::gate::{calibrate, compare};
 use heapgate_core::report::Report;
 
 use super::exports::Exports;
-use super::{Global, print, selection::Selection};
+use super::{Global, selection::Selection, shown::Shown};
 use crate::base;
 use crate::fail::Failure;
 use crate::rounds::Budget;
@@ -37,15 +34,8 @@ pub struct Ab {
     base: Option<String>,
     #[command(flatten)]
     budget: Budget,
-    /// Show every comparison, also what passed
-    #[arg(short, long)]
-    verbose: bool,
-    /// Print the verdict as JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    /// Also write the verdict as Markdown, for a comment on a pull request
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    shown: Shown,
     #[command(flatten)]
     exports: Exports,
 }
@@ -75,16 +65,11 @@ impl Ab {
         let mut verdict = judge(&a, b, rounds.look());
         calibrate(&mut verdict, &config.baselines, &a.fingerprint.machine.class());
         let b = names.on_one_name(b);
-        let markdown = |path: &PathBuf| {
-            heapgate_core::files::atomic_write(path, render::markdown::render(&b, &verdict).as_bytes())
-        };
-        let written = self.markdown.as_ref().map_or(Ok(()), markdown);
         let exported = self.exports.write(&b, &verdict);
-        self.print(&b, &verdict, global)?;
+        self.shown.print(&b, &verdict, global)?;
         // A workload that failed on either side leaves nothing to compare.
         let failed = [&a, &b].into_iter().find(|report| report.trials.iter().any(|t| !t.outcome.is_completed()));
         let code = end.code(exit::exit_code(&verdict, failed.unwrap_or(&b)))?;
-        written?;
         exported?;
         Ok(code)
     }
@@ -102,14 +87,6 @@ impl Ab {
             (Side::Allocator(a), Side::Allocator(b)) => sides::settings(&self.selection, config, a, b),
             (Side::Program(a), Side::Program(b)) => sides::programs(&self.selection, config, *a, *b),
             _ => Err(Failure::usage(format!("--a {a} --b {b}: one is an allocator and the other a program"))),
-        }
-    }
-
-    fn print(&self, report: &Report, verdict: &Verdict, global: &Global) -> Result<(), Failure> {
-        if self.json {
-            print(&render::json::render(verdict)?)
-        } else {
-            print(&render::terminal::render(report, verdict, global.options(self.verbose)))
         }
     }
 }

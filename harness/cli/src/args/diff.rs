@@ -3,10 +3,9 @@
 use clap::Args;
 use heapgate_core::exit;
 use heapgate_core::gate::{Look, compare, note_doubts};
-use heapgate_core::render;
 
 use super::exports::Exports;
-use super::{Global, print};
+use super::{Global, shown::Shown};
 use crate::fail::Failure;
 use crate::inputs::joined;
 use crate::run::unix_s;
@@ -23,12 +22,8 @@ pub struct Diff {
     before: String,
     /// The later report, or reports
     after: String,
-    /// Show every comparison, also what passed
-    #[arg(short, long)]
-    verbose: bool,
-    /// Print the verdict as JSON instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    shown: Shown,
     #[command(flatten)]
     exports: Exports,
 }
@@ -47,11 +42,7 @@ impl Diff {
         let mut verdict = compare(&before, &after, &config, Look::ONLY);
         note_doubts(&mut verdict, &after, unix_s());
         let exported = self.exports.write(&after, &verdict);
-        if self.json {
-            print(&render::json::render(&verdict)?)?;
-        } else {
-            print(&render::terminal::render(&after, &verdict, global.options(self.verbose)))?;
-        }
+        self.shown.print(&after, &verdict, global)?;
         exported?;
         Ok(exit::exit_code(&verdict, &after))
     }

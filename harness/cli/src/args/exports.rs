@@ -18,6 +18,9 @@ pub struct Exports {
     /// list formats` shows all)
     #[arg(long, value_name = "FORMAT=FILE")]
     export: Vec<Export>,
+    /// Also write the verdict as Markdown, for a comment on a pull request: short for --export markdown=FILE
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 /// One file to be written.
@@ -45,8 +48,9 @@ impl FromStr for Export {
 impl Exports {
     /// Finds out before a run of minutes whether its files could be written, each in a place of its own.
     pub fn check(&self) -> Result<(), Failure> {
-        for (index, export) in self.export.iter().enumerate() {
-            if let Some(other) = self.export[..index].iter().find(|other| other.file == export.file) {
+        let exports = self.all();
+        for (index, export) in exports.iter().enumerate() {
+            if let Some(other) = exports[..index].iter().find(|other| other.file == export.file) {
                 let (file, one, two) = (export.file.display(), other.format, export.format);
                 return Err(Failure::usage(format!("--export {one}={file} and {two}={file}: name two files")));
             }
@@ -55,11 +59,16 @@ impl Exports {
         Ok(())
     }
 
+    fn all(&self) -> Vec<Export> {
+        let markdown = self.markdown.iter().map(|file| Export { format: Format::Markdown, file: file.clone() });
+        self.export.iter().cloned().chain(markdown).collect()
+    }
+
     /// Writes all files. One that can't be written doesn't keep the others from being written; the error names every
     /// one that was not.
     pub fn write(&self, report: &Report, verdict: &Verdict) -> Result<(), Failure> {
         let mut failed: Vec<String> = Vec::new();
-        for Export { format, file } in &self.export {
+        for Export { format, file } in &self.all() {
             let written = files::atomic_write(file, format.render(report, verdict)?.as_bytes());
             failed.extend(written.err().map(|error| error.to_string()));
         }
@@ -85,6 +94,7 @@ mod tests {
                 Export { format: Format::Sarif, file: good.clone() },
                 Export { format: Format::Json, file: folder.path().to_owned() },
             ],
+            markdown: None,
         };
         let report = testing::report(1, 2);
         let error =
@@ -114,6 +124,7 @@ mod tests {
                 Export { format: Format::Junit, file: file.clone() },
                 Export { format: Format::Sarif, file: file.clone() },
             ],
+            markdown: None,
         };
         assert!(exports.check().unwrap_err().to_string().contains("two files"));
     }

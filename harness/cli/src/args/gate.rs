@@ -6,15 +6,13 @@ use clap::Args;
 use heapgate_core::baseline::{self, FEWEST_RUNS};
 use heapgate_core::config::{Config, Date};
 use heapgate_core::exit;
-use heapgate_core::files;
-use heapgate_core::gate::{Lookup, Verdict, accept, calibrate, from_history, judge, note_clocks, note_doubts};
+use heapgate_core::gate::{Lookup, accept, calibrate, from_history, judge, note_clocks, note_doubts};
 use heapgate_core::history::Place;
-use heapgate_core::render;
 use heapgate_core::report::{Cell, Report};
 use heapgate_store::history::{Mode, Purpose, Store, StoreError};
 
 use super::exports::Exports;
-use super::{Global, print, selection::Selection};
+use super::{Global, selection::Selection, shown::Shown};
 use crate::fail::Failure;
 use crate::history::{self, StoreArgs};
 use crate::rounds::{Budget, Rounds};
@@ -42,15 +40,8 @@ pub struct Gate {
     /// their differences the noise. 5 are needed, 20 or more are good
     #[arg(long, value_name = "N", conflicts_with_all = ["baselines", "budget"], value_parser = clap::value_parser!(u32).range(FEWEST_RUNS as i64..))]
     from_history: Option<u32>,
-    /// Show every comparison, also what passed
-    #[arg(short, long)]
-    verbose: bool,
-    /// Print the verdict as JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    /// Also write the verdict as Markdown, for a comment on a pull request
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    shown: Shown,
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
@@ -111,29 +102,16 @@ impl Gate {
         note(&mut verdict, &report, unix_s());
         calibrate(&mut verdict, &config.baselines, &report.fingerprint.machine.class());
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
-        let written = self
-            .markdown
-            .as_deref()
-            .map_or(Ok(()), |path| files::atomic_write(path, render::markdown::render(&report, &verdict).as_bytes()));
         let exported = self.exports.write(&report, &verdict);
-        let printed = self.print(&report, &verdict, global);
+        let printed = self.shown.print(&report, &verdict, global);
         // Nobody waits for the verdict while a server is asked.
         if self.report.is_none() {
             self.selection.append(&store, &report, Purpose::Gate, Some(verdict.decision));
         }
         printed?;
         let code = end.code(exit::exit_code(&verdict, &report))?;
-        written?;
         exported?;
         Ok(code)
-    }
-
-    fn print(&self, report: &Report, verdict: &Verdict, global: &Global) -> Result<(), Failure> {
-        if self.json {
-            print(&render::json::render(verdict)?)
-        } else {
-            print(&render::terminal::render(report, verdict, global.options(self.verbose)))
-        }
     }
 }
 

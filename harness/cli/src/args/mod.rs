@@ -14,6 +14,7 @@ mod list;
 mod merge;
 mod run;
 pub mod selection;
+mod shown;
 mod trial;
 
 use std::io::{IsTerminal, Write, stdout};
