@@ -3,25 +3,15 @@
 //! Each case runs in a child, since the variable is of a whole process.
 
 use std::path::Path;
-use std::process::Command;
 
 use heapgate_bench::Error;
 use heapgate_workloads::corpus::read_fetched;
 
-/// Runs the ignored test `name` of this file in a process of its own, with fetched data looked for in `folder`.
-fn run_with_data_in(folder: &Path, name: &str) {
-    let this = std::env::current_exe().expect("a test knows its own file");
-    let status = Command::new(this)
-        .args(["--exact", name, "--ignored", "--quiet"])
-        .env("HEAPGATE_DATA", folder)
-        .status()
-        .expect("it just ran");
-    assert!(status.success(), "{name}");
-}
+use super::run_child;
 
 #[test]
 fn a_document_that_was_not_fetched_is_missed_with_a_way_out() {
-    run_with_data_in(Path::new("no such folder"), "child_misses_the_document");
+    run_child("linux_doc::child_misses_the_document", "HEAPGATE_DATA", Path::new("no such folder"));
 }
 
 #[test]
@@ -36,7 +26,7 @@ fn child_misses_the_document() {
 fn a_document_that_is_not_text_is_corrupt() {
     // Any binary file will do: the folder of this very test has one, namely this test.
     let this = std::env::current_exe().expect("a test knows its own file");
-    run_with_data_in(this.parent().expect("it is in a folder"), "child_finds_no_text");
+    run_child("linux_doc::child_finds_no_text", "HEAPGATE_DATA", this.parent().expect("it is in a folder"));
 }
 
 #[test]

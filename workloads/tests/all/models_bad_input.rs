@@ -1,14 +1,15 @@
 //! Models that are missing, spoilt, or asked for what they can't do: refused at set-up, with what to do.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs};
 
 use candle_core::{DType, Device, Tensor};
 use heapgate_bench::{Error, Params, Variant};
 use heapgate_workloads::models::llama::Llama;
 use heapgate_workloads::variants;
+
+use super::run_child;
 
 fn set_up(name: &str, given: &[(&str, &str)]) -> Result<(), Error> {
     let found = variants().iter().find(|v: &&Variant| format!("{}/{}", v.workload, v.name) == name);
@@ -244,12 +245,7 @@ fn a_fetched_model_with_another_hash_is_corrupt() {
     fs::create_dir_all(folder.join("smollm2")).expect("the folder is there to be written to");
     fs::write(folder.join("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), seeded_gguf()).expect("written");
     for child in ["child_finds_another_hash", "child_misses_the_model"] {
-        let status = Command::new(env::current_exe().expect("a test knows its own file"))
-            .args(["--exact", child, "--ignored", "--quiet"])
-            .env("HEAPGATE_MODELS", &folder)
-            .status()
-            .expect("it just ran");
-        assert!(status.success(), "{child}");
+        run_child(&format!("models_bad_input::{child}"), "HEAPGATE_MODELS", &folder);
     }
 }
 

@@ -1,64 +1,19 @@
 //! What the models allocate: the same every time, on one thread; a seeded model per token and layer what the real one
 //! does; an index in an arena nothing.
-//!
-//! Its own `main`, and in a process with `RAYON_NUM_THREADS=1`, as heapgate starts its trials: with more, the kernels
-//! start threads, and a test harness has threads that allocate beside it.
 
-#![allow(unsafe_code, reason = "a global allocator can't be counted without one")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
-use std::process::{Command, exit};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use heapgate_bench::{Error, Params, Variant, Workload};
 use heapgate_workloads::models::bert::{Encoder, Size};
 use heapgate_workloads::models::llama::Llama;
 use heapgate_workloads::variants;
 
-/// The system's allocator, counting calls that allocate: `alloc`, `alloc_zeroed` and `realloc`.
-struct Counting;
-
-static CALLS: AtomicU64 = AtomicU64::new(0);
-
-fn count() {
-    CALLS.fetch_add(1, Ordering::Relaxed);
-}
-
-// SAFETY: every method hands its arguments, on whose contract it relies, unchanged to `System`, and counts on the side.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller upholds the contract of `alloc`, which is `System`'s too.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: `block` came from `System`, as all of ours do; the caller upholds the rest.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as in `realloc`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use super::counting::{taken, threads};
+use super::{Tests, tests};
 
 /// Calls that `work` makes.
 fn calls<T>(work: impl FnOnce() -> T) -> u64 {
-    let before = CALLS.load(Ordering::Relaxed);
-    drop(work());
-    CALLS.load(Ordering::Relaxed) - before
+    taken(work).0.calls
 }
 
 fn params(name: &str, given: &[(&str, &str)]) -> (&'static Variant, Params) {
@@ -96,7 +51,6 @@ fn work_is_the_same_again() {
 }
 
 fn no_model_starts_a_thread() {
-    let threads = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     let before = threads();
     measure("decode/seeded-llama", &[("tokens", "2")]);
     measure("embed/seeded-bert", &[("chunks", "64")]);
@@ -155,29 +109,11 @@ fn seeded_bert_allocates_per_layer_what_minilm_does() {
     assert!((six / real - 1.0).abs() < 0.02, "seeded {six}, real {real}");
 }
 
-fn main() {
-    if std::env::var_os("RAYON_NUM_THREADS").is_none_or(|threads| threads != "1") {
-        let this = std::env::current_exe().expect("a program knows its own file");
-        let status = Command::new(this).args(std::env::args_os().skip(1)).env("RAYON_NUM_THREADS", "1").status();
-        exit(status.expect("it just ran").code().unwrap_or(1));
-    }
-    let tests: [(&str, fn()); 5] = [
-        // First, before anything could have started one.
-        ("no_model_starts_a_thread", no_model_starts_a_thread),
-        ("work_is_the_same_again", work_is_the_same_again),
-        (
-            "index_in_an_arena_allocates_nothing_once_its_buffer_is_there",
-            index_in_an_arena_allocates_nothing_once_its_buffer_is_there,
-        ),
-        (
-            "seeded_llama_allocates_per_token_and_layer_what_smollm2_does",
-            seeded_llama_allocates_per_token_and_layer_what_smollm2_does,
-        ),
-        ("seeded_bert_allocates_per_layer_what_minilm_does", seeded_bert_allocates_per_layer_what_minilm_does),
-    ];
-    for (name, test) in tests {
-        test();
-        println!("test {name} ... ok");
-    }
-    println!("{} passed, 0 failed", tests.len());
-}
+pub const TESTS: Tests = tests![
+    // First, before anything could have started one.
+    no_model_starts_a_thread,
+    work_is_the_same_again,
+    index_in_an_arena_allocates_nothing_once_its_buffer_is_there,
+    seeded_llama_allocates_per_token_and_layer_what_smollm2_does,
+    seeded_bert_allocates_per_layer_what_minilm_does,
+];
