@@ -1,14 +1,12 @@
 //! `heapgate ab` and `heapgate calibrate`, with the real program: sides run interleaved, are compared, and what is planted on
 //! one of them is found.
 
-mod common;
-
-use common::{HEAPGATE, Place};
+use crate::common::{HEAPGATE, Place};
 
 /// Trials of a tenth of a second.
 const QUICK: &str = "tokenize/wordpiece-heap --steps 2 --param document=repeated";
 
-fn ab(place: &Place, flags: &str) -> common::Ran {
+fn ab(place: &Place, flags: &str) -> crate::common::Ran {
     place.run(&format!("ab {QUICK} {flags}"))
 }
 

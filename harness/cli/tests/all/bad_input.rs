@@ -1,8 +1,6 @@
 //! Wrong names, values and files: each ends in its exit code, and in an error that names the culprit and the way out.
 
-mod common;
-
-use common::{Place, QUICK, RECORDED, REPORT, outcomes};
+use crate::common::{Place, QUICK, RECORDED, REPORT, outcomes};
 use heapgate_core::baseline::BASELINE_SCHEMA_VERSION;
 use heapgate_core::report::SCHEMA_VERSION;
 use serde_json::Value;
@@ -419,7 +417,7 @@ fn a_text_is_tokenized_and_named_in_the_cell_and_a_lossy_one_too() {
     let report = place.json(REPORT);
     assert_eq!(outcomes(&report), ["completed"; 2]);
     let text = place.path("latin-1.txt");
-    for trial in common::trials(&report) {
+    for trial in crate::common::trials(&report) {
         let params = &trial["cell"]["params"];
         assert!(params["document"] == "file" && params["lossy"] == "yes", "{params}");
         assert_eq!(params["text"].as_str(), text.to_str());
@@ -429,7 +427,7 @@ fn a_text_is_tokenized_and_named_in_the_cell_and_a_lossy_one_too() {
         phases.iter().find(|p| p["kind"] == "measure").expect("one")["units"].clone()
     };
     // The replacement character is dropped: in the beginning , caf (two pieces).
-    let all: Vec<_> = common::trials(&report).iter().map(units).collect();
+    let all: Vec<_> = crate::common::trials(&report).iter().map(units).collect();
     assert!(all.len() == 2 && all[0] == all[1] && all[0].as_u64() >= Some(5), "{all:?}");
 }
 
@@ -456,12 +454,12 @@ fn without_corpus(place: &Place, data: Option<&str>, words: &[&str]) {
     if let Some(folder) = data {
         command.env("HEAPGATE_DATA", place.path(folder));
     }
-    common::Ran::of(&mut command).ends_with(5).says(words);
+    crate::common::Ran::of(&mut command).ends_with(5).says(words);
     let report = place.json(REPORT);
     // Each says why, and the matrix is gone through all the same.
     assert_eq!(outcomes(&report), ["failed"; 4]);
     assert_eq!(report["complete"], true);
-    for trial in common::trials(&report) {
+    for trial in crate::common::trials(&report) {
         let said = trial["outcome"]["stderr"].as_str().expect("kept");
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
     }

@@ -1,13 +1,11 @@
 //! The life of a baseline: recorded, promoted into, listed, checked, pruned, written by one at a time; changes that are
 //! accepted for a time; several reports compared as one.
 
-mod common;
-
 use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{ENOUGH, Place, RECORDED, Ran};
+use crate::common::{ENOUGH, Place, RECORDED, Ran};
 use heapgate_core::render::human::date;
 use serde_json::Value;
 

@@ -1,16 +1,14 @@
 //! Whatever ends a trial's process is an outcome, with the telemetry up to that instant; the rest of the matrix goes
 //! on.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::processes::{Running, children_of, is_heapgate, send, wait_for};
-use common::segment::Segment;
-use common::{PARTIAL, Place, RECORDED, REPORT, Ran, outcomes, reached, skip, trials};
+use crate::common::processes::{Running, children_of, is_heapgate, send, wait_for};
+use crate::common::segment::Segment;
+use crate::common::{PARTIAL, Place, RECORDED, REPORT, Ran, outcomes, reached, skip, trials};
 use serde_json::Value;
 
 /// For tests in which a child is ended by SIGKILL: without a cgroup, that it was for want of memory is read off a count
@@ -191,7 +189,9 @@ fn a_child_that_takes_too_long_is_timed_out_with_what_it_had_counted() {
 fn a_region_that_cannot_be_had_is_noted_and_the_trial_goes_on() {
     let place = Place::new();
     // Enough to work in, and too little to reserve a region in.
-    place.run(&format!("run {} --memory-limit 200MiB", common::QUICK.replace("jemalloc", "region"))).ends_with(0);
+    place
+        .run(&format!("run {} --memory-limit 200MiB", crate::common::QUICK.replace("jemalloc", "region")))
+        .ends_with(0);
     let report = place.json(REPORT);
     assert_eq!(outcomes(&report), ["completed"]);
     let notes = trials(&report)[0]["notes"].to_string();
@@ -204,7 +204,7 @@ fn a_region_that_cannot_be_had_is_noted_and_the_trial_goes_on() {
 fn an_interrupt_stops_the_child_and_keeps_finished_trials() {
     let place = Place::new();
     place.write(REPORT, &RECORDED.report);
-    let many = common::QUICK.replace("-n 1", "-n 10000");
+    let many = crate::common::QUICK.replace("-n 1", "-n 10000");
     let mut command = place.command(&format!("run {many}"));
     let mut supervisor = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start");
     let mut lines = BufReader::new(supervisor.stderr.take().expect("piped")).lines();

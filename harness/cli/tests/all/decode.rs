@@ -1,9 +1,7 @@
 //! Decoding under the real telemetry: caches that are there from the start allocate nothing, and variants report their
 //! own figures.
 
-mod common;
-
-use common::{Place, REPORT, trials};
+use crate::common::{Place, REPORT, trials};
 use serde_json::Value;
 
 /// The only trial of a run of `arguments`.

@@ -1,8 +1,6 @@
 //! `--duration`: a flag for the parameter of that name, with the time that the trial then needs.
 
-mod common;
-
-use common::{Place, REPORT, outcomes, trials};
+use crate::common::{Place, REPORT, outcomes, trials};
 
 const STREAM: &str = "run residency/stream -a jemalloc -n 1";
 

@@ -1,8 +1,6 @@
 //! `heapgate experiment`: runs, evaluates, keeps what it measured, and refuses what isn't there.
 
-mod common;
-
-use common::Place;
+use crate::common::Place;
 
 /// One of the shortest experiments, as short as it gets.
 const SHORT: &str = "E14 -n 2 --steps 2";

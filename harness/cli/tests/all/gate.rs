@@ -1,9 +1,7 @@
 //! The gate from end to end: what is planted is found, what is not planted is not, and another machine is never passed
 //! over in silence.
 
-mod common;
-
-use common::{ENOUGH, Place, RECORDED, REPORT};
+use crate::common::{ENOUGH, Place, RECORDED, REPORT};
 use serde_json::Value;
 
 /// Two variants under one allocator, as often as verbs do it by default: about a second.
@@ -185,7 +183,7 @@ fn every_format_is_exported_beside_the_table() {
 fn an_export_that_cannot_be_written_is_told_before_anything_runs() {
     let place = Place::new();
     let ran = place.run(&format!("gate {ENOUGH} --export junit=nowhere/out.xml")).ends_with(1);
-    assert!(!place.has(common::REPORT), "nothing was run");
+    assert!(!place.has(crate::common::REPORT), "nothing was run");
     ran.says(&["nowhere/out.xml"]);
     place.run("gate --export yaml=out").ends_with(2).says(&["'yaml'", "junit", "sarif"]);
     place.run("gate --export junit=same --export sarif=same").ends_with(2).says(&["name two files"]);
@@ -207,9 +205,9 @@ fn the_budget_is_that_of_the_settings_unless_a_flag_says_otherwise() {
 #[test]
 fn an_interleaved_comparison_is_exported_too() {
     let place = Place::new();
-    let quick = common::QUICK.replace("-a jemalloc", "--a jemalloc --b system --budget 0");
+    let quick = crate::common::QUICK.replace("-a jemalloc", "--a jemalloc --b system --budget 0");
     place.run(&format!("ab {quick} --export junit=nowhere/out.xml")).ends_with(1).says(&["nowhere/out.xml"]);
-    assert!(!place.has(common::REPORT), "nothing was run");
+    assert!(!place.has(crate::common::REPORT), "nothing was run");
     place.run(&format!("ab {quick} --export junit=out.xml --export json=out.json"));
     assert!(place.read("out.xml").contains("<testsuite"));
     assert_eq!(place.json("out.json")["rule"]["looks"], 1);

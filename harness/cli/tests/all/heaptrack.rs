@@ -5,12 +5,10 @@
 //! before the first phase. Calls of those are the same in a long run and in a short one, so they cancel out in the
 //! difference. Their bytes are found with a run that does nothing.
 
-mod common;
-
 use std::process::{Command, Stdio};
 
-use common::segment::Segment;
-use common::{HEAPGATE, Place, Ran, skip};
+use crate::common::segment::Segment;
+use crate::common::{HEAPGATE, Place, Ran, skip};
 use heapgate_segment::layout::Level;
 
 /// One run, as both saw it.

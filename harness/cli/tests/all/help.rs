@@ -1,8 +1,6 @@
 //! What the command line says of itself.
 
-mod common;
-
-use common::Place;
+use crate::common::Place;
 
 fn shown(arguments: &str) -> String {
     Place::new().run(arguments).ends_with(0).stdout

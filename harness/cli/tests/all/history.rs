@@ -1,13 +1,12 @@
 //! The history as users meet it: every run is appended, whatever the store does no verdict changes, and nothing is lost.
 
-mod common;
-#[path = "../../store/tests/common/server.rs"]
+#[path = "../../../store/tests/common/server.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
 mod server;
 
 use std::time::{Duration, Instant};
 
-use common::{PARTIAL, Place, QUICK, RECORDED, REPORT, Ran, skip};
+use crate::common::{PARTIAL, Place, QUICK, RECORDED, REPORT, Ran, skip};
 use server::Server;
 
 const HISTORY: &str = ".heapgate/history.sqlite";

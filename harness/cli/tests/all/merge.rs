@@ -1,10 +1,8 @@
 //! One matrix over several machines: the real program's shards are the whole, and what is no whole is refused.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{Place, REPORT, trials};
+use crate::common::{Place, REPORT, trials};
 use serde_json::Value;
 
 /// Four cells, as often as noisy metrics take to pass: a second.
@@ -96,7 +94,7 @@ fn other_machines_and_builds_are_not_one_series() {
 #[test]
 fn runs_of_the_same_matrix_are_more_repetitions_only_when_that_is_said() {
     let place = Place::new();
-    let twice = common::ENOUGH.replace("-n 5", "-n 2");
+    let twice = crate::common::ENOUGH.replace("-n 5", "-n 2");
     place.run(&format!("run {twice} -o a.json")).ends_with(0);
     place.run(&format!("run {twice} -o b.json")).ends_with(0);
     let refused = place.run("merge a.json b.json -o all.json").ends_with(2);

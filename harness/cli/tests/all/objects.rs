@@ -1,14 +1,12 @@
 //! Reports in object stores: folders, and a local server that speaks S3 (moto, from `ci/local-s3`, which `ci/test` calls).
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, QUICK, REPORT, Ran, skip, trials};
+use crate::common::{Place, QUICK, REPORT, Ran, skip, trials};
 
 /// Four cells: a third of a second.
 const SMALL: &str = "tokenize/wordpiece-heap tokenize/wordpiece-slices -a jemalloc -a system -n 1 --steps 2 \

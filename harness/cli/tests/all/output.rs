@@ -1,13 +1,11 @@
 //! What is printed: JSON that keeps its schema, and text that suits pipes, terminals, and NO_COLOR.
 
-mod common;
-
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::FromRawFd;
 use std::path::Path;
 
-use common::{Place, QUICK, RECORDED, REPORT};
+use crate::common::{Place, QUICK, RECORDED, REPORT};
 use serde_json::Value;
 
 /// A published schema.

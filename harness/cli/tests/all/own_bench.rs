@@ -1,10 +1,8 @@
 //! Benches of people's own: built by cargo, described by themselves, and gated like heapgate's own workloads.
 
-mod common;
-
 use std::process::Command;
 
-use common::{Place, REPORT, Ran, trials};
+use crate::common::{EXACT, Place, REPORT, Ran, trials};
 use serde_json::Value;
 
 /// The package whose benches are run here.
@@ -79,15 +77,7 @@ fn cargo_bench_alone_counts_what_heapgate_counts() {
     let (alone, report) = (alone.json(), place.json(REPORT));
     let (alone, metrics) = (&alone[0], &trials(&report)[0]["metrics"]);
     assert_eq!(alone["disagreements"], Value::Array(Vec::new()));
-    for exact in [
-        "allocations_per_unit",
-        "reallocations_per_unit",
-        "allocated_bytes_per_unit",
-        "peak_live_objects",
-        "peak_live_bytes",
-        "left_objects",
-        "left_bytes",
-    ] {
+    for exact in EXACT {
         assert_eq!(alone["figures"][exact].as_f64(), metrics[exact].as_f64(), "{exact}");
     }
     assert!(alone["figures"]["stall_p99_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{alone}");

@@ -1,8 +1,6 @@
 //! Exact metrics are exact: two fresh processes that do the same work count the same.
 
-mod common;
-
-use common::{Place, REPORT, trials};
+use crate::common::{Place, REPORT, trials};
 use serde_json::Value;
 
 #[test]
@@ -46,7 +44,7 @@ fn exact_metrics_of_every_variant_under_every_default_allocator_are_the_same_twi
 #[test]
 fn the_peak_of_a_life_is_no_less_than_those_of_its_phases() {
     let place = Place::new();
-    place.run(&format!("run {}", common::QUICK)).ends_with(0);
+    place.run(&format!("run {}", crate::common::QUICK)).ends_with(0);
     for trial in trials(&place.json(REPORT)) {
         let phases = trial["phases"].as_array().expect("phases").iter();
         let highest = phases.filter_map(|phase| phase["process"]["peak_rss_bytes"].as_u64()).max();
@@ -64,7 +62,7 @@ fn every_level_gives_a_report_that_can_be_read_again() {
 
 fn readable_at(level: &str) {
     let place = Place::new();
-    place.run(&format!("run {} --level {level}", common::QUICK)).ends_with(0);
+    place.run(&format!("run {} --level {level}", crate::common::QUICK)).ends_with(0);
     assert_eq!(trials(&place.json(REPORT))[0]["level"], level);
     place.run(&format!("baseline record --report {REPORT}")).ends_with(0);
 }

@@ -1,13 +1,11 @@
 //! A process may die at any instant: what it had counted is there, readable, and consistent.
 
-mod common;
-
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::processes::Running;
-use common::segment::Segment;
+use crate::common::processes::Running;
+use crate::common::segment::Segment;
 use heapgate_segment::layout::Level;
 use heapgate_segment::reader::{Reader, Totals};
 
@@ -96,7 +94,7 @@ fn random(index: u64) -> u64 {
 /// warm-up and twelve measured: a fast machine gets through all phases within the time, so deaths are spread over them.
 fn kill_after(life: Duration, variant: &str, allocator: &str, level: Level) -> Reading {
     let segment = Segment::new(level);
-    let mut command = Command::new(common::HEAPGATE);
+    let mut command = Command::new(crate::common::HEAPGATE);
     command.args(["trial", variant, "--param", "document=repeated", "--steps", "12"]);
     command.env("HEAPGATE_ALLOCATOR", allocator).env("TOKENIZERS_PARALLELISM", "false");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

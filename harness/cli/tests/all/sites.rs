@@ -1,8 +1,6 @@
 //! `heapgate run --sites` on the real binary: which sites, named how, and counted right.
 
-mod common;
-
-use common::{Place, QUICK, REPORT};
+use crate::common::{Place, QUICK, REPORT};
 use serde_json::Value;
 
 /// The sites of the only trial in the report.

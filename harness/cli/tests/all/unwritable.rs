@@ -1,9 +1,7 @@
 //! A system that refuses: a report that can't be written, a disk that is full, shared memory that isn't to be had. What
 //! was there before stays whole.
 
-mod common;
-
-use common::{Place, QUICK, RECORDED, Ran, skip};
+use crate::common::{Place, QUICK, RECORDED, Ran, skip};
 
 /// Checks that a run with its report at `output` ends as heapgate's own failure, saying `words`, before anything was
 /// measured.
@@ -102,8 +100,8 @@ fn a_disk_that_fills_up_stops_the_run_and_shows_and_keeps_what_was_measured() {
     assert_eq!(place.read("after.json"), "{}", "the report before");
     let report = place.json("partial.json");
     assert_eq!(report["complete"], false);
-    assert!(common::outcomes(&report).iter().all(|outcome| *outcome == "completed"));
-    let kept = common::trials(&report).len();
+    assert!(crate::common::outcomes(&report).iter().all(|outcome| *outcome == "completed"));
+    let kept = crate::common::trials(&report).len();
     assert!(kept > 0);
     // The one that could not be saved is shown with the others, and the run went no further.
     assert!(ran.stdout.contains(&format!("per token, {} repetitions", kept + 1)), "{}", ran.stdout);

@@ -1,8 +1,7 @@
 //! What tests of the command line share: a temporary folder, the real executable started in it, and what that printed.
 //!
 //! `segment` makes a segment and watches a process through it, `processes` finds and ends processes. Used by every file
-//! beside this folder; each compiles its own copy and uses a part.
-#![allow(dead_code, reason = "each test file uses a part")]
+//! beside this folder.
 
 pub mod processes;
 pub mod segment;
@@ -23,6 +22,17 @@ pub const QUICK: &str = "tokenize/wordpiece-heap -a jemalloc -n 1 --steps 2 --pa
 
 /// The same five times: with fewer than four on each side, no noisy metric can pass.
 pub const ENOUGH: &str = "tokenize/wordpiece-heap -a jemalloc -n 5 --steps 2 --param document=repeated";
+
+/// Metrics that must be the same in every repetition.
+pub const EXACT: [&str; 7] = [
+    "allocations_per_unit",
+    "reallocations_per_unit",
+    "allocated_bytes_per_unit",
+    "peak_live_objects",
+    "peak_live_bytes",
+    "left_objects",
+    "left_bytes",
+];
 
 /// Where `run` leaves its report.
 pub const REPORT: &str = ".heapgate/report.json";

@@ -1,0 +1,25 @@
+//! The command line, driven as people drive it. One executable: each would link all of heapgate-core for itself, and tests of
+//! different files run beside each other.
+
+mod ab;
+mod bad_input;
+mod baseline;
+mod children;
+mod common;
+mod decode;
+mod duration;
+mod experiment;
+mod gate;
+mod heaptrack;
+mod help;
+mod history;
+mod inject;
+mod merge;
+mod models;
+mod objects;
+mod output;
+mod own_bench;
+mod repeatable;
+mod sigkill;
+mod sites;
+mod unwritable;
