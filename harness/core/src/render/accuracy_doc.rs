@@ -9,7 +9,7 @@ use super::markdown::escaped;
 use super::table::{width, wrap};
 use crate::accuracy::Accuracy;
 use crate::calibration::{Calibration, Control, Counted, Sensitivity};
-use crate::gate::{FALSE_ALARM, MISS, MOST_LOOKS, POWER};
+use crate::gate::{FALSE_ALARM, MISS, MOST_LOOKS, POWER, repetitions};
 use crate::metric::{ALL, MetricId};
 use crate::stats::binomial::rate_interval;
 use crate::stats::sample::median;
@@ -287,6 +287,12 @@ fn sensitivities(places: &[Place<'_>]) -> String {
     out
 }
 
+/// The repetitions of a run of `reps` at its later looks: `12 and 20`.
+fn grown(reps: u32) -> String {
+    let later: Vec<String> = (1..MOST_LOOKS).map(|look| repetitions(reps, look).to_string()).collect();
+    later.join(" and ")
+}
+
 fn method() -> String {
     let items = [
         "Exact metrics (allocations, bytes, live objects) need no statistics: where repetitions agree, any difference \
@@ -297,9 +303,10 @@ fn method() -> String {
              inconclusive, which is no pass.".to_owned(),
         format!(
             "The probability of one false alarm in a whole run is held at {}: Holm's correction for all metrics tested \
-             together, and a division by the {MOST_LOOKS} looks at a run that doubles its repetitions each time \
+             together, and a division by the {MOST_LOOKS} looks at a run that grows each time, from 5 repetitions a side to {} \
              (Bonferroni). That of passing a metric whose change is just at its limit is {} a look.",
             share(FALSE_ALARM),
+            grown(5),
             share(MISS)
         ),
         "Values that drift, resemble the one before or fall into two groups are fewer than they seem. A check looks for \
@@ -307,8 +314,8 @@ fn method() -> String {
              pair by pair (Wilcoxon), and others can't fail. It sees little in few values, as the tables show: it is no \
              substitute for `heapgate ab`.".to_owned(),
         "*The smallest change it finds* is not counted from planted changes: runs are drawn from the values that were \
-             measured, one side is multiplied, and the rule is asked, from the repetitions of the first round, doubled until the \
-             last look. So it leaves out drift within a run, takes a regression for a factor on every value, \
+             measured, one side is multiplied, and the rule is asked, look after look, as in a run that \
+             grows. So it leaves out drift within a run, takes a regression for a factor on every value, \
              and the time of `--budget` for enough. A verdict shows it as `sees` on a machine class that was calibrated; on others that is \
              how far the interval of the one comparison reaches.".to_owned(),
         "False alarms and planted regressions are counted from real runs of the whole gate, of which each planted cell is one \

@@ -3,7 +3,7 @@
 use super::accuracy_doc::{paragraph, share, table};
 use super::human;
 use crate::accuracy::Simulation;
-use crate::gate::RULE;
+use crate::gate::{GROWTH, RULE};
 use crate::stats::simulate::{Order, Row};
 
 /// How many sizes of change beyond a limit are shown; at larger ones most rules find all.
@@ -55,10 +55,12 @@ pub(super) fn summary(simulation: &Simulation) -> String {
 pub(super) fn section(simulation: &Simulation) -> String {
     let Some(first) = simulation.rows.first() else { return String::new() };
     let most = simulation.rows.iter().map(|row| (row.interval.1 - row.interval.0) / 2.0).fold(0.0, f64::max);
+    let looks = GROWTH[..GROWTH.len() - 1].iter().map(|growth| share(growth / GROWTH[GROWTH.len() - 1]));
+    let looks: Vec<String> = looks.collect();
     let mut out = String::from("## On simulated series\n\n");
     out += &paragraph(&format!(
         "{} trials each, {} values a side, a standard deviation of {}; with so many trials a rate is right to \
-         {} points at worst, and where none failed the true one is at most {}. The other rules see all values at once. heapgate's looks at a quarter of them, then at half, \
+         {} points at worst, and where none failed the true one is at most {}. The other rules see all values at once. heapgate's looks at {} of them, \
          then at all, and stops when it can decide, as the gate does with a `--budget`; what it neither fails nor passes is \
          left open. Its error is for a whole run: *one metric* has all of it, *1 of 60* its share, in which case it \
          takes a larger change to fail. To a rule with a limit a change of \
@@ -69,6 +71,7 @@ pub(super) fn section(simulation: &Simulation) -> String {
         share(first.sd),
         share(most).trim_end_matches('%'),
         share(super::accuracy_targets::at_most(0, first.trials)),
+        looks.join(", then at "),
         distinct(simulation.rows.iter().map(|row| row.series.as_str())).join(", ")
     ));
     let mut folded = String::new();
