@@ -20,7 +20,7 @@ pub struct Budget {
     budget: Option<Duration>,
 }
 
-/// Enough to double the default matrix; what is decided at once needs none of it.
+/// Enough to run the default matrix twice more; what is decided at once needs none of it.
 const DEFAULT_BUDGET: Duration = Duration::from_secs(120);
 
 impl Budget {
