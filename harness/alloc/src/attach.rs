@@ -12,6 +12,7 @@ use std::sync::atomic::{
 use heapgate_segment::clock::ClockKind;
 use heapgate_segment::layout::{self, LayoutError, Level, SAMPLES_STACKS, Sums};
 use heapgate_segment::map::Mapping;
+use heapgate_segment::reader::Reader;
 use heapgate_segment::stacks::{STACKS_VARIABLE, StackTable, TableError};
 use heapgate_segment::writer::{Attachment, Phase, Writer};
 
@@ -37,6 +38,7 @@ static STATE: OnceLock<State> = OnceLock::new();
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) writer: Writer,
+    pub(crate) reader: Reader<'static>,
     pub(crate) exit_key: libc::pthread_key_t,
 }
 
@@ -148,6 +150,7 @@ fn attach_once(file: BorrowedFd<'_>) -> Result<(), AttachError> {
     // (`forget` below), and on failure the writer is dropped with it. It is shared with processes that use atomics of
     // the same layout.
     let writer = unsafe { Writer::from_raw(base, bytes) }.map_err(AttachError::Layout)?;
+    let reader = Reader::new(writer.words()).map_err(AttachError::Layout)?;
     let exit_key = exit_key()?;
     let clock = ClockKind::detect();
     let interrupted_split = rseq::detect();
@@ -160,7 +163,7 @@ fn attach_once(file: BorrowedFd<'_>) -> Result<(), AttachError> {
     hook(unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) })?;
     CPU_CLOCK.store(clock != ClockKind::Monotonic, Relaxed);
     std::mem::forget(mapping);
-    let state = STATE.get_or_init(|| State { writer, exit_key });
+    let state = STATE.get_or_init(|| State { writer, reader, exit_key });
     LEVEL.store(std::ptr::from_ref(state.writer.level_word()).cast_mut(), Release);
     Ok(())
 }
@@ -287,12 +290,13 @@ static BEFORE_MAIN: extern "C" fn() = before_main;
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
     writer: Writer,
+    reader: Reader<'static>,
 }
 
 /// This process's segment, if it has one. A forked child has none.
 #[must_use]
 pub fn session() -> Option<Session> {
-    state().filter(|_| !FORKED.load(Relaxed)).map(|state| Session { writer: state.writer })
+    state().filter(|_| !FORKED.load(Relaxed)).map(|state| Session { writer: state.writer, reader: state.reader })
 }
 
 impl Session {
@@ -322,6 +326,12 @@ impl Session {
     #[must_use]
     pub fn allocated_bytes(&self) -> u64 {
         self.writer.allocated_bytes()
+    }
+
+    /// This process's own figures, as an agent outside sees them.
+    #[must_use]
+    pub fn reader(&self) -> Reader<'static> {
+        self.reader
     }
 
     /// If a supervisor wants it: waits until it lets this process go on. A forked child, which nobody supervises, does

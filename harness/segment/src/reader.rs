@@ -11,7 +11,8 @@ use crate::clock::{Anchor, ClockKind};
 use crate::histogram::BUCKETS;
 use crate::layout::{
     self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Gauge, Header, InterruptedSplit, LayoutError, Level,
-    MAX_GAUGES, MAX_PHASES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Slot, Sums,
+    MAX_GAUGES, MAX_PHASES, MAX_SAMPLE_PERIOD, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Slot,
+    Sums,
 };
 use crate::size_class::SIZE_CLASSES;
 
@@ -73,6 +74,12 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn level(&self) -> Level {
         Level::from_word(self.word(offset_of!(Header, level)))
+    }
+
+    /// At the sampled levels, one call in how many is timed.
+    #[must_use]
+    pub fn sample_period(&self) -> u64 {
+        self.word(offset_of!(Header, sample_period)).clamp(1, MAX_SAMPLE_PERIOD)
     }
 
     /// Whether the level was [`Level::Off`] for a time, so that live figures can't be trusted.

@@ -60,6 +60,15 @@ impl Writer {
         unsafe { self.base.cast::<Header>().as_ref() }
     }
 
+    /// The whole segment, for this process to read what it wrote itself.
+    #[must_use]
+    pub fn words(&self) -> &'static [AtomicU64] {
+        let words = layout::segment_bytes(self.slots) / 8;
+        // SAFETY: `check` found so many bytes at `base`, which are aligned, live as long as the process and are accessed as
+        // atomics only (`from_raw`).
+        unsafe { core::slice::from_raw_parts(self.base.cast::<AtomicU64>().as_ptr(), words) }
+    }
+
     /// The sums that slots add to.
     #[inline(always)]
     #[must_use]
