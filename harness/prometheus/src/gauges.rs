@@ -1,7 +1,7 @@
 //! Figures that only the process itself can ask for: its allocator's and its regions'. It puts them into its segment.
 
 use heapgate_segment::layout::{Gauge, MAX_GAUGES};
-use heapgate_segment::reader::PhaseReading;
+use heapgate_segment::reader::{PhaseReading, Reader};
 
 /// The latest value of each, where there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +14,12 @@ impl Default for Gauges {
 }
 
 impl Gauges {
-    /// Those in the segment: of the latest phase that has them.
-    pub(crate) fn of(phases: &[PhaseReading]) -> Self {
+    /// Those in the segment: of now, or else of the latest phase that has them.
+    pub(crate) fn of(reader: Reader<'_>, phases: &[PhaseReading]) -> Self {
         let mut gauges = Self::default();
         for gauge in ALL {
-            gauges.0[gauge as usize] = phases.iter().rev().find_map(|phase| phase.gauge(gauge));
+            let of_phases = || phases.iter().rev().find_map(|phase| phase.gauge(gauge));
+            gauges.0[gauge as usize] = reader.gauge(gauge).or_else(of_phases);
         }
         gauges
     }

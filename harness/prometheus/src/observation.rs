@@ -71,7 +71,7 @@ impl<'a> Observation<'a> {
         process: Option<&'a ProcessFigures>,
     ) -> (Self, Option<Box<Stalls>>) {
         let phases = reader.phases();
-        let gauges = Gauges::of(&phases).updated(newer);
+        let gauges = Gauges::of(reader, &phases).updated(newer);
         let totals = reader.totals();
         let stalls = scale.map(|scale| Box::new(scale.fold(&totals)));
         let observation = Self {
