@@ -141,7 +141,7 @@ pub fn publish_as(name: &str, version: &str) -> Result<(), PublishError> {
 /// | --- | --- |
 /// | `HEAPGATE_PUBLISH=NAME` | publishes before `main`, so that every allocation is counted; without a line of code |
 /// | `HEAPGATE_LEVEL` | `off`, `count`, `sampled` (the default), `exact-alloc`, `exact`: over what the program says |
-/// | `HEAPGATE_SAMPLE_PERIOD` | one call in how many is timed at the sampled levels [64]: over what the program says |
+/// | `HEAPGATE_SAMPLE_PERIOD` | one call in how many is timed at the sampled levels (64 is the default): over what the program says |
 /// | `HEAPGATE_VERSION`, `HEAPGATE_ALLOCATOR` | labels, where the program gives none |
 /// | `HEAPGATE_RUNTIME_DIR` | the folder: see [`heapgate_segment::published`] |
 ///

@@ -22,6 +22,7 @@ static ALLOCATOR: Telemetry<System> = Telemetry::new(System);
 
 /// Of a size that nothing else in a child has.
 pub const OBJECT: usize = 12_345;
+/// How many of them a child keeps.
 pub const OBJECTS: u64 = 1000;
 
 fn main() {
@@ -64,7 +65,7 @@ fn a_published_process_is_read_alive_and_after_it_was_killed() {
     assert_eq!((entry.name.as_str(), entry.pid), ("tokenizer", child.id()));
     assert!(entry.is_alive() && entry.is_in_proc());
 
-    let mut buffer = Buffer::new();
+    let (id, mut buffer) = (child.id(), Buffer::new());
     let mut look = || {
         entry.read(&mut buffer).expect("readable");
         let reader = buffer.reader().expect("a segment");
@@ -72,7 +73,7 @@ fn a_published_process_is_read_alive_and_after_it_was_killed() {
             (reader.service(), reader.version(), reader.allocator()),
             ("tokenizer".into(), "1.2.3".into(), "system".into())
         );
-        assert_eq!((reader.pid(), reader.start_time()), (Some(child.id()), Some(entry.start_time)));
+        assert_eq!((reader.pid(), reader.start_time()), (Some(id), Some(entry.start_time)));
         assert_eq!((reader.level(), reader.sample_period(), reader.was_off()), (Level::Sampled, 64, false));
         assert_eq!(reader.gauge(Gauge::JemallocActive), Some(4242));
         assert!(reader.published_unix_ns() > 1_700_000_000_000_000_000);

@@ -142,7 +142,7 @@ fn a_copy_says_what_the_segment_says() {
         ("tokenizer", "1.2.3", "jemalloc")
     );
     assert_eq!((copy.gauge(Gauge::RegionEscapedObjects), copy.gauge(Gauge::RegionScopes)), (Some(42), None));
-    assert!(copy.totals().live_objects() > 2 * 40 && copy.peaks().objects >= copy.totals().live_objects());
+    assert!(copy.totals().live_objects() > 2 * 40 && copy.peaks().objects > 2 * 40);
     let mut name = [0; 64];
     assert_eq!(copy.service_in(&mut name), "tokenizer");
     // A service marks no phases, and a workload that is run as one does no harm.

@@ -64,7 +64,6 @@ pub struct Child {
 
 /// What a child that has ended left.
 pub struct Ended {
-    pub said: String,
     pub stderr: String,
     pub code: Option<i32>,
 }
@@ -125,13 +124,12 @@ impl Child {
     /// Lets it end by itself.
     pub fn end(mut self) -> Ended {
         drop(self.child.stdin.take());
-        let (mut said, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut said).expect("text");
+        let mut stderr = String::new();
         if let Some(mut pipe) = self.child.stderr.take() {
             pipe.read_to_string(&mut stderr).expect("text");
         }
         let code = self.child.wait().expect("it has ended").code();
-        Ended { said, stderr, code }
+        Ended { stderr, code }
     }
 }
 

@@ -29,6 +29,9 @@ const SLOT_BYTES: usize = size_of::<Slot>();
 /// Where what counts allocations begins; before it is all that counts frees.
 const ALLOCATED_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, objects_allocated);
 
+/// Where the histograms of latencies begin.
+const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, clean);
+
 /// Memory that published files are read into, one after the other: 200 KiB.
 pub struct Buffer {
     image: Box<[AtomicU64]>,
@@ -152,18 +155,22 @@ impl Buffer {
         entry.check_owner(&self.image)?;
         let used = self.slots_used(shape);
         let mut highest = [0; 2];
-        let chunks = (0..used).step_by(SLOTS_AT_ONCE).map(|first| first..used.min(first + SLOTS_AT_ONCE));
-        for slots in chunks.chain(core::iter::once(shape.slots..shape.slots + 1)) {
-            let bytes = (slots.len() - 1) * SLOT_STRIDE + SLOT_BYTES;
-            read_whole(file, &mut self.scratch[..bytes], offset_of_slot(slots.start))?;
+        for first in (0..used).step_by(SLOTS_AT_ONCE) {
+            let slots = SLOTS_AT_ONCE.min(used - first);
+            let bytes = (slots - 1) * SLOT_STRIDE + SLOT_BYTES;
+            read_whole(file, &mut self.scratch[..bytes], offset_of_slot(first))?;
             for slot in self.scratch[..bytes].chunks(SLOT_STRIDE) {
                 add(&mut self.image, ALLOCATED_OFFSET..SLOT_BYTES, slot);
-                if slots.start < shape.slots {
-                    for (highest, beyond) in highest.iter_mut().zip(beyond_sums(slot)) {
-                        *highest = beyond.max(*highest);
-                    }
+                for (highest, beyond) in highest.iter_mut().zip(beyond_sums(slot)) {
+                    *highest = beyond.max(*highest);
                 }
             }
+        }
+        // Few processes use the overflow slot: without counts it has no latencies either.
+        read_whole(file, &mut self.scratch[..LATENCIES_OFFSET], offset_of_slot(shape.slots))?;
+        if words_of(&self.scratch[offset_of!(Slot, counters)..LATENCIES_OFFSET]).any(|count| count != 0) {
+            read_whole(file, &mut self.scratch[..SLOT_BYTES], offset_of_slot(shape.slots))?;
+            add(&mut self.image, ALLOCATED_OFFSET..SLOT_BYTES, &self.scratch);
         }
         self.finish(shape, used, highest);
         Ok(())
