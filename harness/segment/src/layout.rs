@@ -212,6 +212,12 @@ pub enum Gauge {
     RegionEscapedObjects,
     /// Steps that the workload took.
     Steps,
+    /// Times that jemalloc went through its free pages to give some back, dirty and muzzy.
+    JemallocPurges,
+    /// System calls by which it gave them back.
+    JemallocMadvises,
+    /// Bytes that it gave back.
+    JemallocPurgedBytes,
 }
 
 /// Room for gauges; later ones need no new ABI.
@@ -223,7 +229,7 @@ pub const FIRST_FIGURE: usize = 24;
 /// Most figures of its own that a workload can have.
 pub const MAX_FIGURES: usize = MAX_GAUGES - FIRST_FIGURE;
 
-const _: () = assert!((Gauge::Steps as usize) < FIRST_FIGURE);
+const _: () = assert!((Gauge::JemallocPurgedBytes as usize) < FIRST_FIGURE);
 
 /// Counts that only grow: one thread's in a slot, the process's in a phase's snapshots.
 ///

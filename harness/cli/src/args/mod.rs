@@ -14,6 +14,7 @@ mod list;
 mod merge;
 mod run;
 pub mod selection;
+mod serve;
 mod shown;
 mod trace;
 mod trial;
@@ -58,6 +59,7 @@ Examples:
   heapgate ab --base main --bench index            the present tree against main
   heapgate diff before.json after.json             two reports
   heapgate history peak_rss_bytes                  one metric over all runs
+  heapgate serve                                   this machine's services to Prometheus and a page
   heapgate baseline record                         this machine's figures become the baseline
   heapgate baseline promote .heapgate/report.json  those of a report do";
 
@@ -102,6 +104,7 @@ enum Verb {
     List(list::List),
     Experiment(experiment::ExperimentArgs),
     Trace(trace::Trace),
+    Serve(serve::Serve),
     /// Run one trial in this process (what children of `run` and `gate` do)
     #[command(hide = true, alias = heapgate_bench::TRIAL)]
     Trial(trial::Trial),
@@ -133,6 +136,7 @@ impl Cli {
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trace(verb) => verb.execute(),
+            Verb::Serve(verb) => verb.execute(&self.global),
             Verb::Trial(verb) => verb.execute(),
             Verb::Probe => Ok(heapgate_core::exit::PASS),
         }

@@ -33,6 +33,7 @@ snapshots! {
     list_help: "list --help"
     experiment_help: "experiment --help"
     trace_help: "trace --help"
+    serve_help: "serve --help"
     list: "list"
 }
 

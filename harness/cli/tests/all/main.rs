@@ -20,6 +20,7 @@ mod objects;
 mod output;
 mod own_bench;
 mod repeatable;
+mod serve;
 mod sigkill;
 mod sites;
 mod unwritable;

@@ -1,0 +1,227 @@
+//! The service under load, as its clients and Prometheus see it.
+
+#[path = "../../../harness/prometheus/tests/common/mod.rs"]
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Exposition;
+
+/// The real executable, ended when it is dropped.
+struct Service {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Service {
+    fn start(level: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tokenizer-service"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .env("HEAPGATE_LEVEL", level)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the service starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it says where it listens");
+        let address =
+            line.trim().strip_prefix("listening on http://").expect("its address").parse().expect("an address");
+        Self { child, address }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection(BufReader::new(TcpStream::connect(self.address).expect("it listens")))
+    }
+
+    /// In a connection of its own, as Prometheus's first look is.
+    fn scrape(&self) -> Exposition {
+        let (status, text) = self.connect().ask("GET", "/metrics", "");
+        assert_eq!(status, 200, "{text}");
+        let exposition = Exposition::parse(&text);
+        exposition.check();
+        exposition
+    }
+
+    /// Scrapes until `holds`. The time-out only ends a test that fails.
+    #[track_caller]
+    fn scrape_until(&self, what: &str, mut holds: impl FnMut(&Exposition) -> bool) -> Exposition {
+        const LONGEST: Duration = Duration::from_secs(60);
+        let begin = Instant::now();
+        loop {
+            let exposition = self.scrape();
+            if holds(&exposition) {
+                return exposition;
+            }
+            assert!(begin.elapsed() < LONGEST, "never {what}: {} objects", live(&exposition));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One kept open, for requests one after the other.
+struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.0.get_mut().write_all((head + body).as_bytes()).expect("sent");
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("a status line");
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let mut length = 0;
+        loop {
+            line.clear();
+            self.0.read_line(&mut line).expect("a header");
+            if line.trim().is_empty() {
+                break;
+            }
+            let header = line.to_ascii_lowercase();
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).expect("the whole answer");
+        (status, String::from_utf8(body).expect("UTF-8"))
+    }
+}
+
+fn live(exposition: &Exposition) -> f64 {
+    exposition.value("heapgate_live_objects", &[])
+}
+
+/// Texts of different lengths, and what they must become.
+struct Texts(Vec<(String, String)>);
+
+impl Texts {
+    fn new() -> Self {
+        const WORDS: [&str; 12] = [
+            "In",
+            "the",
+            "beginning",
+            "unaffable",
+            "Größe",
+            "42",
+            "tokenization,",
+            "naïve",
+            "床前明月光",
+            "x",
+            "e-mail",
+            "(who?)",
+        ];
+        let tokenizer = tokenizer_service::tokenizer().expect("the vocabulary");
+        let text =
+            |length: usize| (0..length).map(|i| WORDS[(i * i + length) % WORDS.len()]).collect::<Vec<_>>().join(" ");
+        let texts = (0..40).map(|i| {
+            let text = text(i * 3);
+            let ids = tokenizer_service::ids(&tokenizer, &text).expect("ids");
+            (text, serde_json::json!({ "ids": ids }).to_string())
+        });
+        Self(texts.collect())
+    }
+}
+
+/// Sends `requests` on a fixed schedule, whether or not answers come in time (an open loop: what is slow is not spared), over
+/// several connections. Every answer must be right.
+fn load(service: &Service, texts: &Texts, requests: usize) {
+    const CONNECTIONS: usize = 8;
+    const BETWEEN: Duration = Duration::from_micros(500);
+    let (next, begin) = (AtomicUsize::new(0), Instant::now());
+    thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let mut connection = service.connect();
+                loop {
+                    let request = next.fetch_add(1, Relaxed);
+                    if request >= requests {
+                        return;
+                    }
+                    let due = BETWEEN * u32::try_from(request).expect("few");
+                    thread::sleep(due.saturating_sub(begin.elapsed()));
+                    let (text, expected) = &texts.0[request % texts.0.len()];
+                    assert_eq!(connection.ask("POST", "/tokenize", text), (200, expected.clone()), "{text}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn under_load_answers_are_right_counters_grow_and_memory_comes_back() {
+    const REQUESTS: usize = 400;
+    /// Connections that are closing, timers: a request leaves more if it leaves anything.
+    const SLACK: f64 = 50.0;
+    let (service, texts) = (Service::start("exact", &[]), Texts::new());
+    // What is allocated once, for every thread and every connection.
+    load(&service, &texts, REQUESTS);
+    let mut last = f64::INFINITY;
+    let before = service.scrape_until("quiet", |exposition| {
+        let quiet = live(exposition) == last;
+        last = live(exposition);
+        quiet
+    });
+    common::promtool(&service.connect().ask("GET", "/metrics", "").1);
+
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let scraper = scope.spawn(|| {
+            let mut earlier = before.clone();
+            while !ended.load(Relaxed) {
+                let now = service.scrape();
+                now.check_since(&earlier);
+                earlier = now;
+            }
+        });
+        load(&service, &texts, REQUESTS);
+        ended.store(true, Relaxed);
+        scraper.join().expect("counters never go down");
+    });
+
+    let after = service.scrape_until("back where it was", |exposition| live(exposition) <= live(&before) + SLACK);
+    after.check_since(&before);
+    let grown = |name: &str| after.sum(name, &[]) - before.sum(name, &[]);
+    assert_eq!(grown("tokenizer_requests_total"), REQUESTS as f64);
+    let tokens = grown("tokenizer_tokens_total");
+    assert!(tokens > 10_000.0 && grown("heapgate_allocations_total") > tokens, "{tokens} tokens");
+    // At this level each call is timed: the histograms have what the counters have, but for calls of this moment.
+    let calls = grown("heapgate_allocations_total") + grown("heapgate_deallocations_total");
+    assert!((grown("heapgate_stall_seconds_count") / calls - 1.0).abs() < 0.01);
+    assert!(after.value("heapgate_jemalloc_active_bytes", &[("service", "tokenizer")]) > 0.0);
+}
+
+#[test]
+fn a_stall_that_is_asked_for_is_seen() {
+    let service = Service::start("exact", &["--inject-endpoint"]);
+    let over_200_ms = |exposition: &Exposition| {
+        exposition.sum("heapgate_stall_seconds_count", &[])
+            - exposition.sum("heapgate_stall_seconds_bucket", &[("le", "0.2")])
+    };
+    let before = over_200_ms(&service.scrape());
+    let (status, said) = service.connect().ask("POST", "/inject/stall", "");
+    assert_eq!((status, said.as_str()), (200, "an allocation took 250 ms longer\n"));
+    let exposition = service.scrape();
+    assert!(over_200_ms(&exposition) >= before + 1.0);
+    let longest = exposition.matching("heapgate_stall_max_seconds", &[]).map(|series| series.value).fold(0.0, f64::max);
+    assert!(longest > 0.24, "{longest} s");
+}
+
+#[test]
+fn what_it_does_not_serve_is_refused() {
+    let service = Service::start("sampled", &[]);
+    assert_eq!(service.connect().ask("POST", "/inject/stall", "").0, 404);
+    assert_eq!(service.connect().ask("GET", "/tokenize", "").0, 405);
+    assert_eq!(service.connect().ask("POST", "/tokenize", &"x".repeat(65 * 1024)).0, 413);
+    assert_eq!(service.connect().ask("GET", "/healthz", ""), (200, "ok\n".to_owned()));
+}

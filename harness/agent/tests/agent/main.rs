@@ -1,0 +1,7 @@
+//! The agent with real files, processes and sockets. No assertion is about time: where something must end, it is waited for.
+
+mod common;
+mod page;
+mod processes;
+mod server;
+mod tls;
