@@ -1,6 +1,5 @@
 //! `heapgate serve`, as a user starts it.
 
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
