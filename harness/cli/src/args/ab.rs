@@ -79,7 +79,7 @@ impl Ab {
             heapgate_core::files::atomic_write(path, render::markdown::render(&b, &verdict).as_bytes())
         };
         let written = self.markdown.as_ref().map_or(Ok(()), markdown);
-        let exported = self.exports.write(&b, &verdict);
+        let exported = self.exports.write(&b, &verdict, &Against::report(&names.on_one_name(&a)));
         self.print(&b, &verdict, global)?;
         // A workload that failed on either side leaves nothing to compare.
         let failed = [&a, &b].into_iter().find(|report| report.trials.iter().any(|t| !t.outcome.is_completed()));

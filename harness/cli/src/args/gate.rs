@@ -9,7 +9,7 @@ use heapgate_core::exit;
 use heapgate_core::files;
 use heapgate_core::gate::{Lookup, Verdict, accept, calibrate, from_history, judge, note_clocks, note_doubts};
 use heapgate_core::history::Place;
-use heapgate_core::render;
+use heapgate_core::render::{self, page::Against};
 use heapgate_core::report::{Cell, Report};
 use heapgate_store::history::{Mode, Purpose, Store, StoreError};
 
@@ -115,7 +115,7 @@ impl Gate {
             .markdown
             .as_deref()
             .map_or(Ok(()), |path| files::atomic_write(path, render::markdown::render(&report, &verdict).as_bytes()));
-        let exported = self.exports.write(&report, &verdict);
+        let exported = self.exports.write(&report, &verdict, &Against::lookups(&lookups));
         let printed = self.print(&report, &verdict, global);
         // Nobody waits for the verdict while a server is asked.
         if self.report.is_none() {
@@ -149,7 +149,7 @@ fn check_history(place: &Place) -> Result<(), Failure> {
 }
 
 /// The baseline of each workload that was to be run.
-fn look_up(config: &Config, report: &Report, planned: &[Cell]) -> Vec<Lookup> {
+pub(super) fn look_up(config: &Config, report: &Report, planned: &[Cell]) -> Vec<Lookup> {
     let class = report.fingerprint.machine.class();
     let mut workloads: Vec<&str> = planned.iter().map(|c| c.workload.as_str()).collect();
     workloads.sort_unstable();
