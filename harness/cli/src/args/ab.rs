@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use heapgate_core::exit;
 use heapgate_core::gate::{Verdict, calibrate, compare};
-use heapgate_core::render;
+use heapgate_core::render::{self, page::Against};
 use heapgate_core::report::Report;
 
 use super::exports::Exports;

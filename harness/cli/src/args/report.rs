@@ -57,9 +57,12 @@ impl ShowReport {
         for file in self.html.iter().chain(&self.markdown) {
             files::check_writable(file)?;
         }
-        let config = global.config()?;
+        let mut config = global.config()?;
         let report = joined(&self.reports)?;
-        let compared = self.baselines.map(|folder| compared(&report, Config { baselines: folder, ..config }));
+        let compared = self.baselines.map(|folder| {
+            config.baselines = folder;
+            compared(&report, &config)
+        });
         let (lookups, verdict) = compared.map_or((Vec::new(), None), |(lookups, verdict)| (lookups, Some(verdict)));
         if let Some(file) = &self.html {
             let against = Against::lookups(&lookups);
@@ -88,11 +91,11 @@ impl ShowReport {
 }
 
 /// The report against stored baselines, as the gate would judge it.
-fn compared(report: &Report, config: Config) -> (Vec<Lookup>, Verdict) {
+fn compared(report: &Report, config: &Config) -> (Vec<Lookup>, Verdict) {
     let planned: Vec<_> = report.cells().iter().map(|c| c.cell.clone()).collect();
-    let lookups = gate::look_up(&config, report, &planned);
-    let mut verdict = judge(report, &planned, &lookups, &config, Look::ONLY);
-    accept(&mut verdict, &config, Date::today());
+    let lookups = gate::look_up(config, report, &planned);
+    let mut verdict = judge(report, &planned, &lookups, config, Look::ONLY);
+    accept(&mut verdict, config, Date::today());
     note_doubts(&mut verdict, report, unix_s());
     calibrate(&mut verdict, &config.baselines, &report.fingerprint.machine.class());
     (lookups, verdict)
