@@ -79,7 +79,7 @@ pub fn machine_differences(baseline: &Fingerprint, now: &Fingerprint) -> Vec<Dif
     differences(machine_fields(&baseline.machine), machine_fields(&now.machine))
 }
 
-type Field = (&'static str, String);
+pub(crate) type Field = (&'static str, String);
 
 fn differences<const N: usize>(baseline: [Field; N], now: [Field; N]) -> Vec<Difference> {
     let pairs = baseline.into_iter().zip(now);
@@ -88,7 +88,7 @@ fn differences<const N: usize>(baseline: [Field; N], now: [Field; N]) -> Vec<Dif
 
 // Both take their argument apart without `..`, so that a new field cannot be forgotten.
 
-fn build_fields(build: &Build) -> [Field; 6] {
+pub(crate) fn build_fields(build: &Build) -> [Field; 6] {
     let Build { heapgate, rustc, lock_hash, profile, target, commit } = build.clone();
     [
         ("heapgate", heapgate),
@@ -100,7 +100,7 @@ fn build_fields(build: &Build) -> [Field; 6] {
     ]
 }
 
-fn machine_fields(machine: &Machine) -> [Field; 8] {
+pub(crate) fn machine_fields(machine: &Machine) -> [Field; 8] {
     let Machine { arch, cpu, cpus, memory_gib, kernel, libc, page_bytes, thp } = machine.clone();
     [
         ("arch", arch),

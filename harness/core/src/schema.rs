@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::accuracy::{ACCURACY_SCHEMA_VERSION, Accuracy};
 use crate::baseline::{BASELINE_SCHEMA_VERSION, Baseline};
 use crate::experiment::{FINDINGS_SCHEMA_VERSION, Findings};
+use crate::figures::{FIGURES_SCHEMA_VERSION, Figures};
 use crate::gate::{VERDICT_SCHEMA_VERSION, Verdict};
 use crate::report::{Report, SCHEMA_VERSION};
 
@@ -34,6 +35,7 @@ pub fn all() -> Vec<NamedSchema> {
         of::<Report>("report", SCHEMA_VERSION),
         of::<Baseline>("baseline", BASELINE_SCHEMA_VERSION),
         of::<Verdict>("verdict", VERDICT_SCHEMA_VERSION),
+        of::<Figures>("figures", FIGURES_SCHEMA_VERSION),
         of::<Findings>("experiments", FINDINGS_SCHEMA_VERSION),
         of::<Accuracy>("accuracy", ACCURACY_SCHEMA_VERSION),
     ]

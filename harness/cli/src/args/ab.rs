@@ -3,6 +3,7 @@
 use clap::Args;
 use heapgate_core::exit;
 use heapgate_core::gate::{calibrate, compare};
+use heapgate_core::render::page::Against;
 use heapgate_core::report::Report;
 
 use super::exports::Exports;
@@ -65,7 +66,7 @@ impl Ab {
         let mut verdict = judge(&a, b, rounds.look());
         calibrate(&mut verdict, &config.baselines, &a.fingerprint.machine.class());
         let b = names.on_one_name(b);
-        let exported = self.exports.write(&b, &verdict);
+        let exported = self.exports.write(&b, &verdict, &Against::report(&names.on_one_name(&a)));
         self.shown.print(&b, &verdict, global)?;
         // A workload that failed on either side leaves nothing to compare.
         let failed = [&a, &b].into_iter().find(|report| report.trials.iter().any(|t| !t.outcome.is_completed()));

@@ -3,6 +3,7 @@
 use clap::Args;
 use heapgate_core::exit;
 use heapgate_core::gate::{Look, compare, note_doubts};
+use heapgate_core::render::page::Against;
 
 use super::exports::Exports;
 use super::{Global, shown::Shown};
@@ -41,7 +42,7 @@ impl Diff {
         let (before, after) = (joined(&[self.before])?, joined(&[self.after])?);
         let mut verdict = compare(&before, &after, &config, Look::ONLY);
         note_doubts(&mut verdict, &after, unix_s());
-        let exported = self.exports.write(&after, &verdict);
+        let exported = self.exports.write(&after, &verdict, &Against::report(&before));
         self.shown.print(&after, &verdict, global)?;
         exported?;
         Ok(exit::exit_code(&verdict, &after))

@@ -7,6 +7,7 @@ use clap::Args;
 use heapgate_core::files;
 use heapgate_core::gate::Verdict;
 use heapgate_core::render::export::Format;
+use heapgate_core::render::page::Against;
 use heapgate_core::report::Report;
 
 use crate::fail::Failure;
@@ -21,6 +22,10 @@ pub struct Exports {
     /// Also write the verdict as Markdown, for a comment on a pull request: short for --export markdown=FILE
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Also write one page that needs nothing else: verdict, changes, curves and histograms to point at (--export
+    /// html=FILE)
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// One file to be written.
@@ -61,15 +66,16 @@ impl Exports {
 
     fn all(&self) -> Vec<Export> {
         let markdown = self.markdown.iter().map(|file| Export { format: Format::Markdown, file: file.clone() });
-        self.export.iter().cloned().chain(markdown).collect()
+        let page = self.html.iter().map(|file| Export { format: Format::Html, file: file.clone() });
+        self.export.iter().cloned().chain(markdown).chain(page).collect()
     }
 
     /// Writes all files. One that can't be written doesn't keep the others from being written; the error names every
     /// one that was not.
-    pub fn write(&self, report: &Report, verdict: &Verdict) -> Result<(), Failure> {
+    pub fn write(&self, report: &Report, verdict: &Verdict, against: &Against<'_>) -> Result<(), Failure> {
         let mut failed: Vec<String> = Vec::new();
-        for Export { format, file } in &self.all() {
-            let written = files::atomic_write(file, format.render(report, verdict)?.as_bytes());
+        for Export { format, file } in self.all() {
+            let written = files::atomic_write(&file, format.render(report, verdict, against)?.as_bytes());
             failed.extend(written.err().map(|error| error.to_string()));
         }
         if failed.is_empty() { Ok(()) } else { Err(Failure::internal(anyhow::Error::msg(failed.join("; ")))) }
@@ -95,10 +101,11 @@ mod tests {
                 Export { format: Format::Json, file: folder.path().to_owned() },
             ],
             markdown: None,
+            html: None,
         };
         let report = testing::report(1, 2);
-        let error =
-            exports.write(&report, &compare(&report, &report, &Config::default(), Look::ONLY)).unwrap_err().to_string();
+        let verdict = compare(&report, &report, &Config::default(), Look::ONLY);
+        let error = exports.write(&report, &verdict, &Against::report(&report)).unwrap_err().to_string();
         assert!(error.contains(&*nowhere.to_string_lossy()) && error.contains("; "), "both are named: {error}");
         assert!(std::fs::read_to_string(good).unwrap().contains("2.1.0"));
     }
@@ -125,7 +132,14 @@ mod tests {
                 Export { format: Format::Sarif, file: file.clone() },
             ],
             markdown: None,
+            html: None,
         };
         assert!(exports.check().unwrap_err().to_string().contains("two files"));
+        let page = Exports {
+            export: vec![Export { format: Format::Junit, file: file.clone() }],
+            markdown: None,
+            html: Some(file),
+        };
+        assert!(page.check().unwrap_err().to_string().contains("two files"));
     }
 }

@@ -8,6 +8,7 @@ use heapgate_core::config::{Config, Date};
 use heapgate_core::exit;
 use heapgate_core::gate::{Lookup, accept, calibrate, from_history, judge, note_clocks, note_doubts};
 use heapgate_core::history::Place;
+use heapgate_core::render::page::Against;
 use heapgate_core::report::{Cell, Report};
 use heapgate_store::history::{Mode, Purpose, Store, StoreError};
 
@@ -102,7 +103,7 @@ impl Gate {
         note(&mut verdict, &report, unix_s());
         calibrate(&mut verdict, &config.baselines, &report.fingerprint.machine.class());
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
-        let exported = self.exports.write(&report, &verdict);
+        let exported = self.exports.write(&report, &verdict, &Against::lookups(&lookups));
         let printed = self.shown.print(&report, &verdict, global);
         // Nobody waits for the verdict while a server is asked.
         if self.report.is_none() {
@@ -127,7 +128,7 @@ fn check_history(place: &Place) -> Result<(), Failure> {
 }
 
 /// The baseline of each workload that was to be run.
-fn look_up(config: &Config, report: &Report, planned: &[Cell]) -> Vec<Lookup> {
+pub(super) fn look_up(config: &Config, report: &Report, planned: &[Cell]) -> Vec<Lookup> {
     let class = report.fingerprint.machine.class();
     let mut workloads: Vec<&str> = planned.iter().map(|c| c.workload.as_str()).collect();
     workloads.sort_unstable();

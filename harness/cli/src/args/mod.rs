@@ -12,6 +12,7 @@ mod gate;
 mod history;
 mod list;
 mod merge;
+mod report;
 mod run;
 pub mod selection;
 mod serve;
@@ -58,6 +59,7 @@ Examples:
   heapgate gate --bench index                      a bench of your own: `heapgate_bench::main!`
   heapgate ab --base main --bench index            the present tree against main
   heapgate diff before.json after.json             two reports
+  heapgate report .heapgate/report.json --html report.html
   heapgate history peak_rss_bytes                  one metric over all runs
   heapgate serve                                   this machine's services to Prometheus and a page
   heapgate baseline record                         this machine's figures become the baseline
@@ -96,6 +98,7 @@ enum Verb {
     Ab(ab::Ab),
     Diff(diff::Diff),
     Merge(merge::Merge),
+    Report(Box<report::ShowReport>),
     /// Record baselines, put reports into them, list, check and prune them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
@@ -131,6 +134,7 @@ impl Cli {
             Verb::Describe => describe::execute(),
             Verb::Spin => crate::neighbours::spin(),
             Verb::Merge(verb) => verb.execute(&self.global),
+            Verb::Report(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::History(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),

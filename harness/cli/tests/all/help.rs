@@ -23,6 +23,7 @@ snapshots! {
     ab_help: "ab --help"
     diff_help: "diff --help"
     merge_help: "merge --help"
+    report_help: "report --help"
     baseline_help: "baseline --help"
     baseline_record_help: "baseline record --help"
     baseline_promote_help: "baseline promote --help"
@@ -82,7 +83,7 @@ fn the_list_fits_80_columns() {
 #[test]
 fn every_verb_is_in_the_help() {
     let help = shown("--help");
-    for verb in ["run", "gate", "diff", "merge", "baseline", "list"] {
+    for verb in ["run", "gate", "diff", "merge", "report", "baseline", "list"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{verb}  "))), "{verb}");
     }
 }

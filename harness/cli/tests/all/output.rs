@@ -186,3 +186,33 @@ fn trace_lines_of_a_real_process_become_json_and_other_lines_are_counted() {
     place.run("trace --parse none").ends_with(2).says(&["none can't be read"]);
     place.run("trace log").ends_with(2).says(&["--parse"]);
 }
+
+#[test]
+fn a_report_is_shown_as_table_figures_or_page_and_decides_nothing() {
+    let place = gated();
+    let report = place.json("report.json");
+    let table = place.run("report report.json").ends_with(0).stdout;
+    assert!(table.contains("tokenize/wordpiece-heap") && !table.contains("PASS"), "{table}");
+    let figures = place.run("report report.json --json").ends_with(0).json();
+    has_the_members_of(&schema("figures-v1.json"), &figures);
+    assert_eq!(figures["cells"][0]["repetitions"], crate::common::trials(&report).len());
+    assert_eq!(figures.get("verdict"), None);
+
+    // A regression that the gate fails is shown, with exit code 0.
+    place.write("heapgate.toml", "[limits]\npeak_rss_bytes = { hard = \"1 KiB\" }\n");
+    place.run("gate --report report.json --html gate.html").ends_with(3);
+    let shown = place.run("report report.json --baselines baselines --html page.html --markdown out.md").ends_with(0);
+    assert!(shown.stdout.contains("FAIL"), "{}", shown.stdout);
+    let figures = place.run("report report.json --baselines baselines --json").ends_with(0).json();
+    assert_eq!(figures["verdict"]["decision"], "fail");
+    for page in ["gate.html", "page.html"] {
+        let page = place.read(page);
+        assert!(page.contains("<span class=\"word fail\">FAIL</span>"));
+        assert!(page.contains("baseline, undisturbed"), "the stored baseline's histogram");
+    }
+    assert!(place.read("out.md").contains("FAIL"));
+
+    place.run("report report.json --html nowhere/page.html").ends_with(1).says(&["nowhere/page.html"]);
+    place.run("report report.json --html same --markdown same").ends_with(2).says(&["name two"]);
+    place.run("report missing.json").ends_with(2).says(&["missing.json"]);
+}

@@ -5,25 +5,14 @@ use std::fmt::Write;
 
 use super::experiment::{Words, arms, summary, words};
 use super::human;
+use super::page::shell::{self, escaped};
 use crate::experiment::{Compared, Cost, Curve, Evaluation, Findings};
 use crate::metric::Unit;
-
-const STYLE: &str = "\
-:root{--ink:#1a1f26;--dim:#5c6670;--line:#d8dde3;--paper:#fff;--good:#187a3a;--bad:#b3261e;--unsure:#8a6100;--a:#2463b8;--b:#b8562b;color-scheme:light dark}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--dim:#9aa4ad;--line:#333a42;--paper:#14181c;--good:#5cc47f;--bad:#ff8a80;--unsure:#e0b050;--a:#7fb0f5;--b:#f0a070}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:68rem;margin:2rem auto;padding:0 1rem}
-h2{margin:2.5rem 0 .3rem}p{max-width:50rem;margin:.3rem 0 1rem}.dim{color:var(--dim)}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th{font-weight:600;text-align:left;color:var(--dim)}td,th{padding:.3rem .7rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}
-td.n{text-align:right;white-space:nowrap}td.w{white-space:nowrap}.yes{color:var(--good)}.no{color:var(--bad)}.undecided{color:var(--unsure)}
-pre{overflow-x:auto}svg text{fill:var(--dim);font-size:11px}figure{margin:1rem 0}nav a{margin-right:.6rem}a{color:var(--a)}";
 
 /// The page.
 #[must_use]
 pub fn render(findings: &Findings) -> String {
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>heapgate: experiments</title><style>{STYLE}</style></head><body>\n<h1>Experiments</h1>\n"
-    );
+    let mut out = shell::start("heapgate: experiments", false) + "<h1>Experiments</h1>\n";
     if let Some(first) = findings.experiments.first() {
         let _ = writeln!(
             out,
@@ -36,7 +25,7 @@ pub fn render(findings: &Findings) -> String {
             escaped(&first.commit)
         );
     }
-    out.push_str("<nav>");
+    out.push_str("<nav class=\"jump\">");
     for found in &findings.experiments {
         let _ = write!(out, "<a href=\"#e{0}\">E{0}</a>", found.number);
     }
@@ -44,14 +33,13 @@ pub fn render(findings: &Findings) -> String {
     for found in &findings.experiments {
         push_experiment(&mut out, found);
     }
-    out.push_str("</body></html>\n");
-    out
+    out + &shell::end(false)
 }
 
 fn push_experiment(out: &mut String, found: &Evaluation) {
     let _ = writeln!(
         out,
-        "<h2 id=\"e{0}\">E{0}. {1}</h2>\n<p class=\"dim\">{2}</p>",
+        "<h2 id=\"e{0}\">E{0}. {1}</h2>\n<p class=\"prose dim\">{2}</p>",
         found.number,
         escaped(&found.title),
         escaped(&found.about)
@@ -169,8 +157,4 @@ fn push_curve(out: &mut String, curve: &Curve) {
         );
     }
     out.push_str("</svg></figure>\n");
-}
-
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{bencher, benchfmt, github_benchmark, html, json, junit, markdown, otava, perfherder, sarif};
+use super::page::{Against, Subject};
+use super::{bencher, benchfmt, github_benchmark, json, junit, markdown, otava, page, perfherder, sarif};
 use crate::gate::Verdict;
 use crate::report::Report;
 
@@ -35,15 +36,16 @@ macro_rules! formats {
                 match self { $(Self::$id => $help),* }
             }
 
-            /// The verdict over `report` in this format.
+            /// The verdict over `report` in this format. `against` is what it was compared with, as far as a format shows
+            /// more of that than the verdict has.
             ///
             /// # Errors
             /// None is known: all parts have a form in each.
-            pub fn render(self, report: &Report, verdict: &Verdict) -> Result<String, serde_json::Error> {
-                let render: fn(&Report, &Verdict) -> Result<String, serde_json::Error> = match self {
+            pub fn render(self, report: &Report, verdict: &Verdict, against: &Against<'_>) -> Result<String, serde_json::Error> {
+                let render: fn(&Report, &Verdict, &Against<'_>) -> Result<String, serde_json::Error> = match self {
                     $(Self::$id => $render),*
                 };
-                render(report, verdict)
+                render(report, verdict, against)
             }
         }
     };
@@ -51,25 +53,25 @@ macro_rules! formats {
 
 formats! {
     Markdown { "markdown", "md", "A comment on a pull request, within GitHub's largest size",
-        |r, v| Ok(markdown::render(r, v)) }
+        |r, v, _| Ok(markdown::render(r, v)) }
     Junit { "junit", "xml", "JUnit XML, for the test reports of Jenkins, GitLab, GitHub and others",
-        |r, v| Ok(junit::render(r, v)) }
+        |r, v, _| Ok(junit::render(r, v)) }
     Sarif { "sarif", "sarif", "SARIF 2.1.0, for code scanning, with call sites where sampled",
-        sarif::render }
+        |r, v, _| sarif::render(r, v) }
     Bencher { "bencher", "json", "Bencher Metric Format, for `bencher run --adapter json`",
-        |r, _| bencher::render(r) }
+        |r, _, _| bencher::render(r) }
     GithubBenchmark { "github-benchmark", "json", "customSmallerIsBetter of github-action-benchmark, without throughput",
-        github_benchmark::render }
+        |r, v, _| github_benchmark::render(r, v) }
     Benchfmt { "benchfmt", "txt", "Go's benchmark format, for benchstat: every repetition",
-        |r, v| Ok(benchfmt::render(r, v)) }
+        |r, v, _| Ok(benchfmt::render(r, v)) }
     Otava { "otava", "csv", "A row of CSV for Apache Otava, which finds change points in many",
-        |r, _| Ok(otava::render(r)) }
+        |r, _, _| Ok(otava::render(r)) }
     Perfherder { "perfherder", "json", "PERFHERDER_DATA, for Mozilla's Treeherder",
-        perfherder::render }
+        |r, v, _| perfherder::render(r, v) }
     Html { "html", "html", "One page that needs nothing else, with every repetition and the stalls",
-        |r, v| Ok(html::render(r, v)) }
+        |report, v, against| Ok(page::render(Subject { report, verdict: Some(v), against, flame_graphs: &[] })) }
     Json { "json", "json", "The whole verdict, by schemas/verdict-v2.json",
-        |_, v| json::render(v) }
+        |_, v, _| json::render(v) }
 }
 
 impl fmt::Display for Format {

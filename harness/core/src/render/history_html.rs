@@ -4,8 +4,12 @@ use std::fmt::Write;
 
 use super::history::{change_text, is_worse, names, when};
 use super::human;
+use super::page::{
+    shell::{self, escaped},
+    ticks,
+};
 use crate::history::{Bin, Series};
-use crate::metric::{Better, MetricId, Unit};
+use crate::metric::{Better, MetricId};
 
 /// Points that a plot shows; more are put together. About one for every two pixels of a wide screen.
 const MOST_POINTS: usize = 500;
@@ -19,17 +23,10 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 24.0;
+/// About so many lines of the scale.
+const LINES: usize = 4;
 /// Width of a letter of a label, at most.
 const LETTER: f64 = 6.6;
-
-const STYLE: &str = "\
-:root{--ink:#1a1f26;--dim:#5c6670;--line:#d8dde3;--paper:#fff;--good:#187a3a;--bad:#b3261e;--unsure:#8a6100;--a:#2463b8;--range:#b9cdea;color-scheme:light dark}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--dim:#9aa4ad;--line:#333a42;--paper:#14181c;--good:#5cc47f;--bad:#ff8a80;--unsure:#e0b050;--a:#7fb0f5;--range:#2d4568}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:66rem;margin:2rem auto;padding:0 1rem}
-h1{margin-bottom:.2rem}h2{font-size:1.05rem;margin:2.2rem 0 .2rem}p{margin:.2rem 0}.dim{color:var(--dim);font-weight:400}
-ul{margin:.3rem 0;padding-left:1.2rem}.better{color:var(--good)}.worse{color:var(--bad)}.unsure{color:var(--unsure)}
-svg{display:block;width:100%;height:auto;font-variant-numeric:tabular-nums}svg text{fill:var(--dim);font-size:11px}svg .worse{fill:var(--bad)}svg .better{fill:var(--good)}
-circle{fill:var(--a)}circle:hover{stroke:var(--ink);stroke-width:2}.hit{fill:transparent}.hit:hover{fill:var(--range);fill-opacity:.5}";
 
 /// The page.
 #[must_use]
@@ -39,15 +36,16 @@ pub fn render(metric: MetricId, series: &[Series]) -> String {
         Better::Lower => "Less is better.",
         Better::Higher => "More is better.",
     };
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>heapgate: {metric}</title><style>{STYLE}</style></head><body>\n<h1>{metric}</h1>\n<p>{} {better}</p>\n<p class=\"dim\">Each dot is the median of a run's repetitions, with their range; runs are in the order in which they were appended.</p>\n",
+    let mut out = shell::start(&format!("heapgate: {metric}"), false);
+    let _ = writeln!(
+        out,
+        "<h1>{metric}</h1>\n<p>{} {better}</p>\n<p class=\"dim\">Each dot is the median of a run's repetitions, with their range; runs are in the order in which they were appended.</p>",
         escaped(entry.help)
     );
     for (of_cell, name) in series.iter().zip(names(series)) {
         push_series(&mut out, of_cell, &name);
     }
-    out.push_str("</body></html>\n");
-    out
+    out + &shell::end(false)
 }
 
 fn push_series(out: &mut String, series: &Series, name: &str) {
@@ -109,25 +107,6 @@ impl Frame {
     fn y(&self, value: f64) -> f64 {
         TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
     }
-
-    /// Round numbers for the scale.
-    fn ticks(&self, unit: Unit) -> Vec<f64> {
-        /// About so many lines.
-        const LINES: f64 = 4.0;
-        // Round in the unit that is shown: bytes are counted in powers of 1,024.
-        let base = match unit {
-            Unit::Bytes => {
-                [1_073_741_824.0, 1_048_576.0, 1_024.0].into_iter().find(|&base| self.high.abs() >= base).unwrap_or(1.0)
-            }
-            _ => 1.0,
-        };
-        let rough = (self.high - self.low) / LINES / base;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * power).find(|&s| s >= rough).unwrap_or(rough);
-        let step = step * base;
-        let first = (self.low / step).ceil();
-        (0..=2 * LINES as usize).map(|i| (first + i as f64) * step).take_while(|&tick| tick <= self.high).collect()
-    }
 }
 
 fn push_plot(out: &mut String, series: &Series) {
@@ -141,7 +120,7 @@ fn push_plot(out: &mut String, series: &Series) {
         series.metric,
         human::counted(series.points.len() as u64, "run")
     );
-    for tick in frame.ticks(unit) {
+    for tick in ticks(frame.low, frame.high, unit, LINES) {
         let y = frame.y(tick);
         let _ = writeln!(
             out,
@@ -248,7 +227,7 @@ fn push_dots(out: &mut String, series: &Series, bins: &[Bin], frame: &Frame) {
         if bins.len() <= MOST_DOTS {
             let _ = writeln!(
                 out,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"><title>{}</title></circle>",
+                "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"><title>{}</title></circle>",
                 escaped(&title)
             );
         } else {
@@ -264,14 +243,11 @@ fn push_dots(out: &mut String, series: &Series, bins: &[Bin], frame: &Frame) {
     }
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::history::testing::series;
+    use crate::metric::Unit;
 
     #[test]
     fn a_page_has_a_plot_a_cell_with_commits_to_point_at() {
@@ -302,10 +278,8 @@ mod tests {
     }
 
     #[test]
-    fn scales_are_round_in_the_unit_that_is_shown() {
-        let frame = Frame { low: 40.0 * 1_048_576.0, high: 50.0 * 1_048_576.0, bins: 2 };
-        let ticks: Vec<String> = frame.ticks(Unit::Bytes).into_iter().map(|t| human::limit(Unit::Bytes, t)).collect();
-        assert_eq!(ticks, ["40 MiB", "42.5 MiB", "45 MiB", "47.5 MiB", "50 MiB"]);
-        assert!(!Frame::new(&series(&[0.0]).bins(9)).ticks(Unit::Count).is_empty());
+    fn a_series_that_never_changes_has_a_scale() {
+        let frame = Frame::new(&series(&[0.0]).bins(9));
+        assert!(!ticks(frame.low, frame.high, Unit::Count, LINES).is_empty());
     }
 }

@@ -76,6 +76,26 @@ pub fn render(report: &Report, options: Options) -> String {
     out
 }
 
+/// The same figures as a table of Markdown.
+#[must_use]
+pub fn markdown(report: &Report) -> String {
+    let cells = report.cells();
+    let names = labels(cells.iter().map(|c| c.cell));
+    let headings: String = COLUMNS.iter().map(|(_, first, second)| format!(" {first} {second} |")).collect();
+    let mut out = format!("| cell | repetitions |{headings}\n| --- | ---: |{}\n", " ---: |".repeat(COLUMNS.len()));
+    for trials in &cells {
+        let (completed, all) = (trials.completed().count(), trials.trials.len());
+        let repetitions =
+            if completed == all { all.to_string() } else { format!("**{completed} of {all} completed**") };
+        let name = super::markdown::escaped(names.get(trials.cell).map_or("", String::as_str));
+        let _ = writeln!(out, "| {name} | {repetitions} | {} |", figures(trials)[1..].join(" | "));
+    }
+    if !report.complete {
+        out.push_str("\nThe run was cut off before all its trials ended.\n");
+    }
+    out
+}
+
 /// Medians of what the workload measured itself: `latency_p95_ns 1.20 ms, batch_mean 17`.
 fn own_figures(trials: &CellTrials<'_>) -> String {
     let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();

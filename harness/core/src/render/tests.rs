@@ -302,7 +302,20 @@ fn exported(format: export::Format) -> String {
     let cells = [testing::cell(0), testing::cell(1)];
     report.trials.retain(|t| cells.contains(&t.cell));
     verdict.lines.retain(|l| cells.contains(&l.cell));
-    format.render(&report, &verdict).unwrap()
+    let text = format.render(&report, &verdict, &page::Against::default()).unwrap();
+    if format == export::Format::Html { page_without_assets(&text) } else { text }
+}
+
+/// A page without style and scripts, which are files of their own.
+fn page_without_assets(page: &str) -> String {
+    let mut out = String::new();
+    let mut rest = page;
+    for (open, close) in [("<style>", "</style>"), ("<script>", "</script>\n</body>")] {
+        let (before, inside) = rest.split_once(open).unwrap();
+        out.push_str(before);
+        rest = inside.split_once(close).unwrap().1;
+    }
+    out.split(" - http").next().unwrap().to_owned() + rest
 }
 
 /// One snapshot each, named after the format.
@@ -336,7 +349,7 @@ fn junit_inconclusive() {
 fn every_format_takes_every_verdict() {
     for (report, verdict) in [passing(), failing(), with_evidence(), inconclusive(), other_machine(), empty()] {
         for format in export::Format::ALL {
-            let text = format.render(&report, &verdict).unwrap();
+            let text = format.render(&report, &verdict, &page::Against::default()).unwrap();
             assert!(text.ends_with('\n') || *format == export::Format::Json, "{format}");
             if format.extension() == "json" || *format == export::Format::Sarif {
                 serde_json::from_str::<serde_json::Value>(&text).unwrap();

@@ -1,0 +1,176 @@
+//! What the page promises, whatever is on it.
+
+use super::*;
+use crate::config::Config;
+use crate::gate::{Decision, Look, MemoryLine, compare};
+use crate::metric::MetricId;
+use crate::render::tests::with_evidence;
+use crate::report::{Outcome, testing};
+
+fn page(report: &Report, verdict: Option<&Verdict>, against: &Against<'_>) -> String {
+    render(Subject { report, verdict, against, flame_graphs: &[] })
+}
+
+/// The page without its style and its two scripts: what is on it.
+fn body(page: &str) -> &str {
+    let from = page.find("<body>").unwrap();
+    &page[from..page.find("<!-- uPlot").unwrap()]
+}
+
+/// A report as a long run leaves it: curves of a thousand samples, and histograms with a hundred buckets.
+fn long(cells: usize, reps: u32) -> Report {
+    let mut report = testing::report(cells, reps);
+    for (index, trial) in report.trials.iter_mut().enumerate() {
+        let index = index as u64;
+        let bytes = |i: u64| (20 << 20) + (i * 7919 + index * 104_729) % 9973 * 4096;
+        trial.rss_series = (0..1000).map(|i| (i as f64 * 4.0, bytes(i))).collect();
+        trial.live_series = (0..1000).map(|i| ((i * 31 % 1000) as i64, bytes(i) as i64)).collect();
+        let measure = trial.phases.iter_mut().find(|p| p.kind == crate::report::PhaseKind::Measure).unwrap();
+        measure.stalls.clean.alloc = (100..heapgate_segment::histogram::BUCKETS as u32)
+            .step_by(5)
+            .map(|bucket| (bucket, 1 + u64::from(bucket) * index))
+            .collect();
+    }
+    report.trials.iter_mut().for_each(testing::recompute);
+    report
+}
+
+#[test]
+fn a_report_of_3000_trials_is_a_page_below_two_megabytes_with_every_cell() {
+    for (cells, reps) in [(300, 10), (3000, 1), (1, 3000)] {
+        let report = long(cells, reps);
+        let mut now = report.clone();
+        testing::set_all(&mut now, MetricId::PeakRss, 9e8);
+        let verdict = compare(&report, &now, &Config::default(), Look::ONLY);
+        for (verdict, against) in [(None, Against::default()), (Some(&verdict), Against::report(&report))] {
+            let page = page(&now, verdict, &against);
+            assert!(page.len() < MOST_BYTES, "{cells} × {reps}: {} bytes", page.len());
+            // What is left out is said, and links lead somewhere.
+            assert_eq!(page.contains("id=\"left-out\""), cells > 1, "{cells} × {reps}");
+            for link in page.split("href=\"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+                assert!(page.contains(&format!("id=\"{link}\"")), "#{link}");
+            }
+            assert!(cells > 1000 || (1..=cells).all(|n| page.contains(&format!("<a href=\"#c{n}\">"))));
+        }
+    }
+}
+
+#[test]
+fn twenty_failing_cells_have_all_their_plots() {
+    let before = testing::report(20, 10);
+    let mut now = before.clone();
+    testing::set_all(&mut now, MetricId::PeakRss, 9e8);
+    let mut verdict = compare(&before, &now, &Config::default(), Look::ONLY);
+    let memory = &with_evidence().1.memory[0];
+    verdict.memory = (0..20).map(|i| MemoryLine { cell: testing::cell(i), ..memory.clone() }).collect();
+    let page = page(&now, Some(&verdict), &Against::report(&before));
+    assert_eq!(page.matches("<figure class=\"memory\">").count(), 40, "at the ends of measuring and draining");
+    assert_eq!(page.matches("<figure class=\"chart\">").count(), 60, "memory, live objects and stalls of each");
+    assert!(!page.contains("id=\"left-out\"") && page.len() < 1_300_000, "{} bytes", page.len());
+}
+
+#[test]
+fn nothing_from_outside_becomes_markup_and_nothing_is_loaded() {
+    let (mut report, mut verdict) = with_evidence();
+    const BAD: &str = "</script><script>alert(1)</script><img src=x onerror=\"alert(2)\">";
+    report.fingerprint.machine.cpu = BAD.into();
+    report.fingerprint.build.commit = BAD.into();
+    verdict.notes.push(BAD.into());
+    verdict.compared_with[0].recorded_by = BAD.into();
+    let hostile = |cell: &mut Cell| {
+        cell.workload = BAD.into();
+        cell.params.insert(BAD.into(), BAD.into());
+    };
+    for trial in &mut report.trials {
+        hostile(&mut trial.cell);
+        trial.unit = BAD.into();
+        trial.notes.push(BAD.into());
+        trial.figures.insert(BAD.into(), 1.0);
+        trial.level = BAD.into();
+        trial.interrupted_split = BAD.into();
+    }
+    report.trials[0].outcome = Outcome::Failed { code: 1, stderr: BAD.into() };
+    verdict.lines.iter_mut().for_each(|line| {
+        hostile(&mut line.cell);
+        line.reason = BAD.into();
+        line.advice.push(BAD.into());
+    });
+    for page in [page(&report, Some(&verdict), &Against::default()), page(&report, None, &Against::report(&report))] {
+        let body = body(&page);
+        let scripts = body.matches("<script").count();
+        assert_eq!(scripts, body.matches("<script type=\"application/json\">").count(), "data only");
+        assert_eq!(scripts, body.matches("</script").count());
+        for bad in ["<img", "onerror=\"", "src=\"", "http:", "https:", "url("] {
+            assert!(!body.contains(bad), "{bad}");
+        }
+        assert!(body.contains("&lt;script&gt;"));
+        assert!(page.contains("default-src 'none'"));
+    }
+}
+
+#[test]
+fn a_report_that_was_compared_with_nothing_says_so_and_shows_its_figures() {
+    let mut report = testing::report(2, 3);
+    report.trials[0].outcome = Outcome::Killed { signal: 11, name: "SIGSEGV".into(), stderr: "boom".into() };
+    report.complete = false;
+    let page = page(&report, None, &Against::default());
+    let body = body(&page);
+    for text in
+        ["REPORT", "compared with nothing", "1 of them did not complete", "cut off", "killed by SIGSEGV", "boom"]
+    {
+        assert!(body.contains(text), "{text}");
+    }
+    assert!(!body.contains(">limit<") && !body.contains(">baseline<"), "of what there is not, there is no column");
+    assert!(body.contains("<code>peak_rss_bytes</code>"));
+}
+
+#[test]
+fn the_baseline_is_in_the_histogram_and_in_the_memory() {
+    let report = testing::report(1, 3);
+    let verdict = compare(&report, &report, &Config::default(), Look::ONLY);
+    let with = page(&report, Some(&verdict), &Against::report(&report));
+    let without = page(&report, Some(&verdict), &Against::default());
+    for text in ["baseline, undisturbed", "baseline, interrupted", "RSS, baseline"] {
+        assert!(with.contains(text) && !without.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn what_needs_attention_is_open_and_stands_first() {
+    let before = testing::report(6, 10);
+    let mut now = before.clone();
+    testing::set_cell(&mut now, 4, MetricId::PeakLiveBytes, 9e9);
+    now.trials
+        .iter_mut()
+        .filter(|t| t.cell == testing::cell(5))
+        .for_each(|t| t.outcome = Outcome::TimedOut { after_s: 1 });
+    let verdict = compare(&before, &now, &Config::default(), Look::ONLY);
+    let against = Against::report(&before);
+    let subject = Subject { report: &now, verdict: Some(&verdict), against: &against, flame_graphs: &[] };
+    let cells = cells(subject);
+    assert_eq!(cells[0].worst(), Some(&Decision::Fail));
+    assert_eq!((cells[0].cell, cells[1].cell), (&testing::cell(4), &testing::cell(5)));
+    let page = render(subject);
+    assert!(page.contains("id=\"c1\" open") && page.contains("id=\"c2\" open") && !page.contains("id=\"c3\" open"));
+}
+
+#[test]
+fn a_flame_graph_is_in_its_cell() {
+    let report = testing::report(2, 1);
+    let graph = FlameGraph { cell: testing::cell(1), title: "CPU <b>".into(), svg: "<svg id=\"flames\"></svg>".into() };
+    let subject = Subject {
+        report: &report,
+        verdict: None,
+        against: &Against::default(),
+        flame_graphs: std::slice::from_ref(&graph),
+    };
+    let page = render(subject);
+    assert_eq!(page.matches("id=\"flames\"").count(), 1);
+    assert!(page.contains("CPU &lt;b&gt;"));
+}
+
+#[test]
+fn an_empty_report_is_a_page_too() {
+    let report = testing::report(0, 0);
+    assert!(page(&report, None, &Against::default()).contains("No trials."));
+}
