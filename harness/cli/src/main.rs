@@ -2,6 +2,7 @@
 
 mod args;
 mod base;
+mod branch;
 mod build;
 mod cargo;
 mod experiments;

@@ -9,6 +9,7 @@ use heapgate_core::render;
 use heapgate_core::report::Report;
 
 use super::exports::Exports;
+use super::figures::{Figures, Measured};
 use super::{Global, print, selection::Selection};
 use crate::base;
 use crate::fail::Failure;
@@ -48,6 +49,8 @@ pub struct Ab {
     markdown: Option<PathBuf>,
     #[command(flatten)]
     exports: Exports,
+    #[command(flatten)]
+    figures: Figures,
 }
 
 const EXAMPLES: &str = "\
@@ -59,6 +62,7 @@ Examples:
 impl Ab {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
         self.exports.check()?;
+        let destinations = self.figures.destinations("ab")?;
         let config = global.config()?.interleaved();
         let (session, names) = self.session(&config)?;
         let mut rounds = self.budget.rounds(&config);
@@ -80,12 +84,17 @@ impl Ab {
         };
         let written = self.markdown.as_ref().map_or(Ok(()), markdown);
         let exported = self.exports.write(&b, &verdict);
-        self.print(&b, &verdict, global)?;
+        let measured = Measured { report: &b, verdict: Some(&verdict), planted: self.selection.is_planted() };
+        let textfile = destinations.write(measured);
+        let printed = self.print(&b, &verdict, global);
+        destinations.push(measured);
+        printed?;
         // A workload that failed on either side leaves nothing to compare.
         let failed = [&a, &b].into_iter().find(|report| report.trials.iter().any(|t| !t.outcome.is_completed()));
         let code = end.code(exit::exit_code(&verdict, failed.unwrap_or(&b)))?;
         written?;
         exported?;
+        textfile?;
         Ok(code)
     }
 

@@ -14,6 +14,7 @@ use heapgate_core::report::{Cell, Report};
 use heapgate_store::history::{Mode, Purpose, Store, StoreError};
 
 use super::exports::Exports;
+use super::figures::{Figures, Measured};
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
 use crate::history::{self, StoreArgs};
@@ -55,11 +56,14 @@ pub struct Gate {
     store: StoreArgs,
     #[command(flatten)]
     exports: Exports,
+    #[command(flatten)]
+    figures: Figures,
 }
 
 impl Gate {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
         self.exports.check()?;
+        let destinations = self.figures.destinations("gate")?;
         let mut config = global.config()?;
         if let Some(folder) = &self.baselines {
             config.baselines.clone_from(folder);
@@ -116,15 +120,19 @@ impl Gate {
             .as_deref()
             .map_or(Ok(()), |path| files::atomic_write(path, render::markdown::render(&report, &verdict).as_bytes()));
         let exported = self.exports.write(&report, &verdict);
+        let measured = Measured { report: &report, verdict: Some(&verdict), planted: self.selection.is_planted() };
+        let textfile = destinations.write(measured);
         let printed = self.print(&report, &verdict, global);
         // Nobody waits for the verdict while a server is asked.
         if self.report.is_none() {
             self.selection.append(&store, &report, Purpose::Gate, Some(verdict.decision));
         }
+        destinations.push(measured);
         printed?;
         let code = end.code(exit::exit_code(&verdict, &report))?;
         written?;
         exported?;
+        textfile?;
         Ok(code)
     }
 

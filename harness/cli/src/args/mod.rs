@@ -8,6 +8,7 @@ mod describe;
 mod diff;
 mod experiment;
 mod exports;
+mod figures;
 mod gate;
 mod history;
 mod list;
