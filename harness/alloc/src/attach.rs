@@ -4,18 +4,20 @@ use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
 use heapgate_segment::clock::ClockKind;
-use heapgate_segment::layout::{self, LayoutError, Level, SAMPLES_STACKS, Sums};
-use heapgate_segment::map::Mapping;
+use heapgate_segment::layout::{self, Gauge, LayoutError, Level, SAMPLES_STACKS, Sums};
+use heapgate_segment::map::{Mapping, create_file};
+use heapgate_segment::reader::Reader;
 use heapgate_segment::stacks::{STACKS_VARIABLE, StackTable, TableError};
 use heapgate_segment::writer::{Attachment, Phase, Writer};
 
-use crate::{rseq, stacks, thread};
+use crate::{publish, rseq, stacks, thread, trace};
 
 /// The environment variable that names the segment: `fd:N`, an inherited descriptor of a memory file. It is removed
 /// when it was read, and the descriptor closed, so that programs started by this one don't find them.
@@ -37,6 +39,7 @@ static STATE: OnceLock<State> = OnceLock::new();
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) writer: Writer,
+    pub(crate) reader: Reader<'static>,
     pub(crate) exit_key: libc::pthread_key_t,
 }
 
@@ -126,43 +129,99 @@ pub fn attach(file: OwnedFd) -> Result<(), AttachError> {
     attach_to(file.as_fd())
 }
 
+/// Counts into a segment of this process's own, that nobody else can find.
+pub(crate) fn attach_private(slots: usize, level: Level, sample_period: u64) -> Result<(), AttachError> {
+    let make = || -> io::Result<Mapping> {
+        let file = create_file(c"heapgate", layout::segment_bytes(slots))?;
+        let mapping = Mapping::new(file.as_fd())?;
+        layout::format(mapping.words(), slots, level, sample_period);
+        Ok(mapping)
+    };
+    Ready::new(|| make().map_err(AttachError::Map)).map(Ready::start)
+}
+
 /// Whether a thread is attaching or has attached: it happens once.
 static ATTACHING: AtomicBool = AtomicBool::new(false);
 
 fn attach_to(file: BorrowedFd<'_>) -> Result<(), AttachError> {
-    if ATTACHING.swap(true, AcqRel) {
-        return Err(AttachError::Taken);
-    }
-    let result = attach_once(file);
-    if result.is_err() {
-        ATTACHING.store(false, Release);
-    }
-    result
+    Ready::new(|| Mapping::new(file).map_err(AttachError::Map)).map(Ready::start)
 }
 
-/// Called by one thread at a time, and never again once it has succeeded.
-fn attach_once(file: BorrowedFd<'_>) -> Result<(), AttachError> {
-    let mapping = Mapping::new(file).map_err(AttachError::Map)?;
-    let (base, bytes) = mapping.raw();
-    // SAFETY: a Mapping is page-aligned, readable and writable for `bytes` bytes; on success it is never unmapped
-    // (`forget` below), and on failure the writer is dropped with it. It is shared with processes that use atomics of
-    // the same layout.
-    let writer = unsafe { Writer::from_raw(base, bytes) }.map_err(AttachError::Layout)?;
-    let exit_key = exit_key()?;
-    let clock = ClockKind::detect();
-    let interrupted_split = rseq::detect();
-    if !writer.attach(Attachment { pid: std::process::id(), clock, interrupted_split }) {
-        // SAFETY: the key was made above and no thread has used it.
-        unsafe { libc::pthread_key_delete(exit_key) };
-        return Err(AttachError::Taken);
+/// A process that has done all that can fail, and counts nothing yet.
+pub(crate) struct Ready {
+    mapping: Mapping,
+    writer: Writer,
+    exit_key: libc::pthread_key_t,
+    clock: ClockKind,
+}
+
+impl Ready {
+    /// Attaches to the segment that `mapping` gives. One thread at a time gets as far as asking for it, and none after
+    /// one has succeeded.
+    pub(crate) fn new<E: From<AttachError>>(mapping: impl FnOnce() -> Result<Mapping, E>) -> Result<Self, E> {
+        if ATTACHING.swap(true, AcqRel) {
+            return Err(AttachError::Taken.into());
+        }
+        let result = mapping().and_then(|mapping| Ok(Self::on(mapping)?));
+        if result.is_err() {
+            ATTACHING.store(false, Release);
+        }
+        result
     }
-    // SAFETY: `in_forked_child` is async-signal-safe: stores to atomics and thread-locals without destructors.
-    hook(unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) })?;
-    CPU_CLOCK.store(clock != ClockKind::Monotonic, Relaxed);
-    std::mem::forget(mapping);
-    let state = STATE.get_or_init(|| State { writer, exit_key });
-    LEVEL.store(std::ptr::from_ref(state.writer.level_word()).cast_mut(), Release);
-    Ok(())
+
+    fn on(mapping: Mapping) -> Result<Self, AttachError> {
+        let (base, bytes) = mapping.raw();
+        // SAFETY: a Mapping is page-aligned, readable and writable for `bytes` bytes; once the process counts it is never
+        // unmapped (`start`), and before, the writer is dropped with it. It is shared with processes that use atomics of
+        // the same layout.
+        let writer = unsafe { Writer::from_raw(base, bytes) }.map_err(AttachError::Layout)?;
+        let exit_key = exit_key()?;
+        let clock = ClockKind::detect();
+        let interrupted_split = rseq::detect();
+        if !writer.attach(Attachment { pid: std::process::id(), clock, interrupted_split }) {
+            // SAFETY: the key was made above and no thread has used it.
+            unsafe { libc::pthread_key_delete(exit_key) };
+            return Err(AttachError::Taken);
+        }
+        // SAFETY: `in_forked_child` is async-signal-safe: stores to atomics and thread-locals without destructors, and
+        // calls of the kernel.
+        hook(unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) })?;
+        Ok(Self { mapping, writer, exit_key, clock })
+    }
+
+    /// From now on, calls are counted. Nothing is allocated or freed here: what was before is not known, and its end
+    /// would be counted.
+    pub(crate) fn start(self) {
+        CPU_CLOCK.store(self.clock != ClockKind::Monotonic, Relaxed);
+        let Self { mapping, writer, exit_key, .. } = self;
+        // Never unmapped: threads count until the process ends.
+        let mapping = std::mem::ManuallyDrop::new(mapping);
+        // SAFETY: the slice is valid as long as the mapping is, which is now the process's life.
+        let words: &'static [AtomicU64] = unsafe { &*std::ptr::from_ref(mapping.words()) };
+        // The writer has found these words to be a segment.
+        let Ok(reader) = Reader::new(words) else { return };
+        let state = STATE.get_or_init(|| State { writer, reader, exit_key });
+        LEVEL.store(std::ptr::from_ref(state.writer.level_word()).cast_mut(), Release);
+    }
+}
+
+impl Ready {
+    /// Where the segment is, and its size in bytes.
+    pub(crate) fn raw(&self) -> (NonNull<u8>, usize) {
+        self.mapping.raw()
+    }
+
+    /// The segment.
+    pub(crate) fn writer(&self) -> Writer {
+        self.writer
+    }
+
+    /// Gives up before the start: nobody counts into this segment any more, and another may be attached.
+    pub(crate) fn give_up(self) {
+        // SAFETY: no thread has used the key: threads claim slots when they count.
+        unsafe { libc::pthread_key_delete(self.exit_key) };
+        ATTACHING.store(false, Release);
+    }
 }
 
 /// A key whose destructor gives back a thread's slot. The program must not unload this code afterwards (`dlclose` of a
@@ -191,6 +250,12 @@ unsafe extern "C" fn in_forked_child() {
     LEVEL.store((&raw const NO_LEVEL).cast_mut(), Release);
     FORKED.store(true, Relaxed);
     thread::disown();
+    publish::disown();
+}
+
+/// Whether this process is a forked child of the one that attached.
+pub(crate) fn is_forked() -> bool {
+    FORKED.load(Relaxed)
 }
 
 /// Whether this process is a forked child of the one that attached.
@@ -222,19 +287,23 @@ extern "C" fn before_main() {
             Err(error) => say(&format!("heapgate: {error}; running on unmeasured\n")),
         }
     }
+    publish::before_main();
+    trace::before_main();
+}
+
+/// A variable of the environment, without allocating. Before `main` only.
+pub(crate) fn environment(name: &CStr) -> Option<&'static CStr> {
+    // SAFETY: the name is a C string. The environment is the C library's own; that nobody changes it meanwhile is what
+    // every program's constructors rely on.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    // SAFETY: getenv returned null or a C string, which stays valid until the environment is changed.
+    (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) })
 }
 
 /// The descriptor that the environment variable `name` names as `fd:N`, if it is set; `Some(None)` if it names none that
 /// is open. Before `main` only.
 fn inherited(name: &CStr) -> Option<Option<BorrowedFd<'static>>> {
-    // SAFETY: the name is a C string. The environment is the C library's own; that nobody changes it meanwhile is what
-    // every program's constructors rely on.
-    let value = unsafe { libc::getenv(name.as_ptr()) };
-    if value.is_null() {
-        return None;
-    }
-    // SAFETY: getenv returned a C string, which stays valid until the environment is changed.
-    let value = unsafe { CStr::from_ptr(value) };
+    let value = environment(name)?;
     let fd: Option<i32> = value.to_str().ok().and_then(|text| text.strip_prefix("fd:")?.parse().ok());
     // SAFETY: F_GETFD takes any number, and says whether it is an open descriptor.
     let fd = fd.filter(|&fd| fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0);
@@ -268,7 +337,7 @@ fn has_one_thread() -> bool {
 
 /// Writes to standard error. Before `main` a pipe that nobody reads would still end the process, and a panic has
 /// nowhere to go: so nothing is said then, and nothing is made of a failure.
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     // SAFETY: signal and write take any arguments of their types; the buffer is valid for its length. The old handling
     // is put back.
     unsafe {
@@ -283,16 +352,17 @@ fn say(message: &str) {
 #[cfg_attr(all(target_os = "linux", not(miri)), unsafe(link_section = ".init_array"))]
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
-/// The segment as the measured program itself sees it: to mark phases.
+/// The segment as the measured program itself sees it: to mark phases, to add figures, to read its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
     writer: Writer,
+    reader: Reader<'static>,
 }
 
 /// This process's segment, if it has one. A forked child has none.
 #[must_use]
 pub fn session() -> Option<Session> {
-    state().filter(|_| !FORKED.load(Relaxed)).map(|state| Session { writer: state.writer })
+    state().filter(|_| !FORKED.load(Relaxed)).map(|state| Session { writer: state.writer, reader: state.reader })
 }
 
 impl Session {
@@ -310,6 +380,18 @@ impl Session {
     pub fn close_phase(&self, phase: &Phase, units: u64, checksum: u64) {
         stacks::phase_closes(self.writer);
         phase.close(units, checksum, thread::current().inspect(|slot| thread::flush(slot)));
+    }
+
+    /// Puts a figure that only the process knows into the segment, as it is now: its allocator's, its regions'. One store;
+    /// how often is the program's affair (see [`crate::every`]).
+    pub fn set_gauge(&self, gauge: Gauge, value: u64) {
+        self.writer.set_gauge(gauge, value);
+    }
+
+    /// This process's own figures, as an agent outside sees them.
+    #[must_use]
+    pub fn reader(&self) -> Reader<'static> {
+        self.reader
     }
 
     /// Whether calls are counted.

@@ -13,7 +13,9 @@
 //! ```
 //!
 //! A process that is started with a segment in its environment ([`SEGMENT_VARIABLE`]) counts into it from before
-//! `main`; any other process pays one predictable branch a call. Nothing here allocates, locks, or runs a destructor on
+//! `main`; so does one that publishes its segment, for an agent to find ([`publish`]: a line of code, or
+//! `HEAPGATE_PUBLISH=NAME` in the environment), or that writes trace lines (`HEAPGATE_TRACE=1`, docs/trace.md). Any other
+//! process pays one predictable branch a call. Nothing here allocates, locks, or runs a destructor on
 //! the path of a call.
 //!
 //! What it does not see: memory that bypasses the global allocator (`mmap`, C libraries' `malloc`), and frees of what
@@ -21,15 +23,22 @@
 //! goes on counting into its parent's slot.
 
 mod attach;
+mod publish;
+mod remembered;
 mod rseq;
 mod stacks;
 mod stalls;
 mod telemetry;
 mod thread;
+mod trace;
 mod watch;
 
 pub use attach::{AttachError, SEGMENT_VARIABLE, Session, attach, session};
 pub use heapgate_segment as segment;
+pub use publish::{
+    LEVEL_VARIABLE, PUBLISH_VARIABLE, Publication, PublishError, SAMPLE_PERIOD_VARIABLE, VERSION_VARIABLE, every,
+    publish, publish_as,
+};
 pub use stalls::ThreadStalls;
 pub use telemetry::Telemetry;
 pub use watch::{ThreadWatch, WatchError, Watched};

@@ -3,14 +3,12 @@
 use std::fmt;
 use std::hint::black_box;
 use std::marker::PhantomData;
-use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
-use heapgate_segment::layout::{self, DEFAULT_SLOTS, Level, Slot};
-use heapgate_segment::map::{Mapping, create_file};
+use heapgate_segment::layout::{DEFAULT_SLOTS, Level, Slot};
 use heapgate_segment::tally::{Live, Tally};
 
-use crate::attach::{self, AttachError, attach, level, session};
+use crate::attach::{self, AttachError, level, session};
 use crate::thread;
 
 /// Counts what the calling thread does from [`begin`](Self::begin) to [`end`](Self::end). Other threads are not counted,
@@ -170,11 +168,7 @@ fn attach_own() -> Result<(), &'static AttachError> {
         if attach::state().is_some() {
             return Ok(());
         }
-        let file = create_file(c"heapgate", layout::segment_bytes(DEFAULT_SLOTS)).map_err(AttachError::Map)?;
-        let mapping = Mapping::new(file.as_fd()).map_err(AttachError::Map)?;
-        layout::format(mapping.words(), DEFAULT_SLOTS, Level::Count, 1);
-        drop(mapping);
-        match attach(file.into()) {
+        match attach::attach_private(DEFAULT_SLOTS, Level::Count, 1) {
             // The program attached one itself meanwhile.
             Err(AttachError::Taken) if session().is_some() => Ok(()),
             result => result,

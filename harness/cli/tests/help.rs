@@ -34,6 +34,7 @@ snapshots! {
     baseline_prune_help: "baseline prune --help"
     list_help: "list --help"
     experiment_help: "experiment --help"
+    trace_help: "trace --help"
     list: "list"
 }
 

@@ -165,3 +165,26 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!(ran.stdout, "Workloads\n");
     assert!(ran.stderr.contains("ended with 0"), "{}", ran.stderr);
 }
+
+#[test]
+fn trace_lines_of_a_real_process_become_json_and_other_lines_are_counted() {
+    let place = Place::new();
+    // heapgate itself is instrumented.
+    let log = "HEAPGATE_RUNTIME_DIR=$PWD/run HEAPGATE_TRACE=1 $heapgate list metrics >/dev/null 2>log; echo 'another line' >>log";
+    place.shell(log).ends_with(0);
+    let ran = place.run("trace --parse log").ends_with(0).says(&["1 trace lines, 1 other lines"]);
+    let line = ran.json();
+    assert_eq!((&line["v"], &line["last"], &line["level"]), (&1.into(), &true.into(), &"sampled".into()));
+    assert!(line["allocs"].as_u64() > Some(100), "{line}");
+    assert_eq!(line["service"], Value::Null);
+    assert_eq!(place.shell("$heapgate trace --parse <log").ends_with(0).stdout, ran.stdout);
+
+    let sound = place.read("log");
+    for (from, to, says) in [("v=1", "v=2", "version 2, newer"), ("last=1", "las", "'las' where last should be")] {
+        place.write("broken", &format!("one\n{sound}{}", sound.replace(from, to)));
+        let ran = place.run("trace --parse broken").ends_with(2).says(&["broken, line 4: ", says]);
+        assert_eq!(ran.stdout.lines().count(), 1, "what precedes it is printed");
+    }
+    place.run("trace --parse none").ends_with(2).says(&["none can't be read"]);
+    place.run("trace log").ends_with(2).says(&["--parse"]);
+}

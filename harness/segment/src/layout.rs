@@ -15,7 +15,7 @@ use crate::size_class::SIZE_CLASSES;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HEAPGATE");
 
 /// Version of this layout. A reader of another version refuses the segment and names both.
-pub const ABI_VERSION: u64 = 1;
+pub const ABI_VERSION: u64 = 2;
 
 /// Slots where nobody asks for another number: enough for a service with 256 threads that allocate at once.
 pub const DEFAULT_SLOTS: usize = 256;
@@ -23,8 +23,31 @@ pub const DEFAULT_SLOTS: usize = 256;
 /// Most slots a segment may have: more is a sign of a damaged header.
 pub const MAX_SLOTS: usize = 1 << 16;
 
-/// Phases a segment can hold; one trial has five at most.
+/// Phases a trial's segment can hold; one trial has five at most. A published segment has none.
 pub const MAX_PHASES: usize = 16;
+
+/// Slots and phases of a segment: what its size follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Slots, without the overflow slot.
+    pub slots: usize,
+    /// Phases, at most [`MAX_PHASES`].
+    pub phases: usize,
+}
+
+impl Shape {
+    /// A trial's, with `slots` slots.
+    #[must_use]
+    pub const fn trial(slots: usize) -> Self {
+        Self { slots, phases: MAX_PHASES }
+    }
+
+    /// Size of a segment of this shape, bytes.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        phases_offset(self.slots) + self.phases * PHASE_STRIDE
+    }
+}
 
 /// Most calls that one timed call may stand for at the sampled levels: two interrupted counts share a word, and must
 /// not overflow into each other in the life of a process.
@@ -163,7 +186,8 @@ impl core::fmt::Display for InterruptedSplit {
     }
 }
 
-/// Figures that the process itself puts into a phase's record: those of its allocator and of its regions.
+/// Figures that the process itself puts into a phase's record, or into the header: those of its allocator and of its
+/// regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 #[expect(missing_docs, reason = "the report's AllocatorStats and RegionStats document each")]
@@ -328,7 +352,30 @@ pub struct Header {
     pub(crate) held: AtomicU32,
     pub(crate) released: AtomicU32,
     pub(crate) sums: Sums,
+    pub(crate) identity: SharedIdentity,
+    /// Bit N: gauge N was set. These are of now; a phase's record has those of its end.
+    pub(crate) gauges_set: AtomicU64,
+    pub(crate) gauges: [AtomicU64; MAX_GAUGES],
 }
+
+/// Whose segment it is, for those who label its figures; empty where nobody said.
+#[derive(Debug)]
+#[repr(C)]
+pub struct SharedIdentity {
+    /// When the process started, as field 22 of `/proc/PID/stat` has it.
+    pub(crate) start_time: AtomicU64,
+    /// When it was published, ns since 1970.
+    pub(crate) published_unix_ns: AtomicU64,
+    pub(crate) service: SharedText,
+    pub(crate) version: SharedText,
+    pub(crate) allocator: SharedText,
+}
+
+/// Most bytes of a text in the header.
+pub const MAX_TEXT_BYTES: usize = 64;
+
+/// UTF-8, padded with zero bytes.
+pub(crate) type SharedText = [AtomicU64; MAX_TEXT_BYTES / 8];
 
 /// Live objects and bytes of the whole process, to which threads add in batches; apart, since all threads write it.
 #[derive(Debug)]
@@ -383,10 +430,10 @@ pub const fn phases_offset(slots: usize) -> usize {
     slots_offset(slots) + (slots + 1) * SLOT_STRIDE
 }
 
-/// Size of a segment with `slots` slots, bytes.
+/// Size of a trial's segment with `slots` slots, bytes.
 #[must_use]
 pub const fn segment_bytes(slots: usize) -> usize {
-    phases_offset(slots) + MAX_PHASES * PHASE_STRIDE
+    Shape::trial(slots).bytes()
 }
 
 // The ABI. Both ends are built from this file; these hold that another compiler, target or edit lays it out alike.
@@ -398,7 +445,7 @@ const _: () = {
     assert!(size_of::<Slot>() <= SLOT_STRIDE && SLOT_STRIDE.is_multiple_of(4096));
     assert!(offset_of!(PhaseRecord, begin) == 8 * (11 + MAX_GAUGES));
     assert!(size_of::<PhaseRecord>() <= PHASE_STRIDE);
-    assert!(offset_of!(Header, sums) == 256);
+    assert!(offset_of!(Header, sums) == 256 && offset_of!(Header, identity) == 384);
     assert!(size_of::<Header>() <= OWNERS_OFFSET);
 };
 
@@ -442,11 +489,21 @@ impl core::fmt::Display for LayoutError {
 
 impl core::error::Error for LayoutError {}
 
-/// Checks that `words` begin with a header of this version that fits them; returns the number of slots.
+/// Checks that `words` begin with a header of this version that fits them; returns the segment's shape.
 ///
 /// # Errors
 /// Says what is wrong.
-pub fn check(words: &[AtomicU64]) -> Result<usize, LayoutError> {
+pub fn check(words: &[AtomicU64]) -> Result<Shape, LayoutError> {
+    let shape = check_header(words)?;
+    let (bytes, needed) = (words.len() * 8, shape.bytes());
+    if bytes < needed { Err(LayoutError::TooShort { bytes, needed }) } else { Ok(shape) }
+}
+
+/// Checks the header alone, whatever follows it.
+///
+/// # Errors
+/// Says what is wrong.
+pub fn check_header(words: &[AtomicU64]) -> Result<Shape, LayoutError> {
     let bytes = words.len() * 8;
     if bytes < OWNERS_OFFSET {
         return Err(LayoutError::TooShort { bytes, needed: OWNERS_OFFSET });
@@ -459,46 +516,67 @@ pub fn check(words: &[AtomicU64]) -> Result<usize, LayoutError> {
     if found != ABI_VERSION {
         return Err(LayoutError::Version { found });
     }
-    let slots = usize::try_from(field(offset_of!(Header, slot_count))).unwrap_or(usize::MAX);
-    if slots == 0 || slots > MAX_SLOTS {
+    let number = |offset: usize| usize::try_from(field(offset)).unwrap_or(usize::MAX);
+    let shape =
+        Shape { slots: number(offset_of!(Header, slot_count)), phases: number(offset_of!(Header, phase_count)) };
+    if shape.slots == 0 || shape.slots > MAX_SLOTS {
         return Err(LayoutError::BadField("slot count"));
+    }
+    if shape.phases > MAX_PHASES {
+        return Err(LayoutError::BadField("phase count"));
     }
     for (offset, expected, name) in [
         (offset_of!(Header, slot_stride), SLOT_STRIDE, "slot stride"),
-        (offset_of!(Header, phase_count), MAX_PHASES, "phase count"),
         (offset_of!(Header, phase_stride), PHASE_STRIDE, "phase stride"),
         (offset_of!(Header, counter_words), COUNTER_WORDS, "counter count"),
-        (offset_of!(Header, total_bytes), segment_bytes(slots), "total size"),
+        (offset_of!(Header, total_bytes), shape.bytes(), "total size"),
     ] {
         if field(offset) != expected as u64 {
             return Err(LayoutError::BadField(name));
         }
     }
-    let needed = segment_bytes(slots);
-    if bytes < needed { Err(LayoutError::TooShort { bytes, needed }) } else { Ok(slots) }
+    Ok(shape)
 }
 
-/// Writes the header of a fresh segment of `slots` slots into zeroed `words`, which must be at least [`segment_bytes`]
-/// long.
+/// Writes the header of a fresh trial's segment of `slots` slots into zeroed `words`, which must be at least
+/// [`segment_bytes`] long.
 ///
 /// # Panics
 /// If `words` are too short or `slots` is 0 or over [`MAX_SLOTS`].
 pub fn format(words: &[AtomicU64], slots: usize, level: Level, sample_period: u64) {
-    assert!((1..=MAX_SLOTS).contains(&slots), "a segment has 1 to {MAX_SLOTS} slots");
-    assert!(words.len() * 8 >= segment_bytes(slots), "room for {slots} slots");
+    format_shape(words, Shape::trial(slots), level, sample_period);
+}
+
+/// Writes the header of a fresh segment of `shape` into zeroed `words`.
+///
+/// # Panics
+/// If `words` are too short, or the shape is none that a segment can have.
+pub fn format_shape(words: &[AtomicU64], shape: Shape, level: Level, sample_period: u64) {
+    assert!((1..=MAX_SLOTS).contains(&shape.slots), "a segment has 1 to {MAX_SLOTS} slots");
+    assert!(shape.phases <= MAX_PHASES, "a segment has up to {MAX_PHASES} phases");
+    assert!(words.len() * 8 >= shape.bytes(), "room for {} slots", shape.slots);
+    write_shape(words, shape);
     for (offset, value) in [
         (offset_of!(Header, abi_version), ABI_VERSION),
-        (offset_of!(Header, total_bytes), segment_bytes(slots) as u64),
-        (offset_of!(Header, slot_count), slots as u64),
-        (offset_of!(Header, slot_stride), SLOT_STRIDE as u64),
-        (offset_of!(Header, phase_count), MAX_PHASES as u64),
-        (offset_of!(Header, phase_stride), PHASE_STRIDE as u64),
-        (offset_of!(Header, counter_words), COUNTER_WORDS as u64),
         (offset_of!(Header, level), level as u64),
         (offset_of!(Header, sample_period), sample_period.clamp(1, MAX_SAMPLE_PERIOD)),
         (offset_of!(Header, magic), MAGIC),
     ] {
         words[offset / 8].store(value, Relaxed);
+    }
+}
+
+/// Writes what a header says of the segment's shape.
+pub(crate) fn write_shape(words: &[AtomicU64], shape: Shape) {
+    for (offset, value) in [
+        (offset_of!(Header, total_bytes), shape.bytes()),
+        (offset_of!(Header, slot_count), shape.slots),
+        (offset_of!(Header, slot_stride), SLOT_STRIDE),
+        (offset_of!(Header, phase_count), shape.phases),
+        (offset_of!(Header, phase_stride), PHASE_STRIDE),
+        (offset_of!(Header, counter_words), COUNTER_WORDS),
+    ] {
+        words[offset / 8].store(value as u64, Relaxed);
     }
 }
 

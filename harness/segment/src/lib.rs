@@ -14,12 +14,16 @@
 //! | [`clock`] | ticks: what the histograms count in |
 //! | [`writer`] | the measured process's end |
 //! | [`reader`] | the watching end, safe code throughout |
+//! | [`identity`] | whose segment it is |
 //! | [`control`] | steering the process from outside |
+//! | [`published`] | segments of services, by name in a folder: making, finding and reading them |
 //! | [`stacks`] | sampled call stacks: a table of its own, both ends |
+//! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
 
 pub mod histogram;
 pub mod size_class;
+pub mod trace_line;
 
 mod owners;
 
@@ -28,9 +32,13 @@ pub mod clock;
 #[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]
+pub mod identity;
+#[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]
 pub mod map;
+#[cfg(not(loom))]
+pub mod published;
 #[cfg(not(loom))]
 pub mod reader;
 #[cfg(not(loom))]

@@ -58,6 +58,17 @@ impl Mapping {
         if bytes == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the memory file is empty"));
         }
+        Self::map(fd, bytes)
+    }
+
+    /// Maps the first `bytes` of a file that this process has made, and whose blocks it has allocated: see
+    /// [`crate::published::create`]. Its size can't be sealed: who may write the file can cut it short, and end this
+    /// process by that. Those are its own user and root, who can end it anyhow. Files of others are read, never mapped.
+    pub(crate) fn of_own(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
+        Self::map(file.as_raw_fd(), bytes)
+    }
+
+    fn map(fd: i32, bytes: usize) -> io::Result<Self> {
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of ours.
         let base = unsafe {
             libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
@@ -72,8 +83,8 @@ impl Mapping {
     /// The memory, as words.
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `base` is mapped, page-aligned, for `bytes` bytes as long as `self` lives; the size is sealed, so no
-        // page can vanish; any bits are a valid AtomicU64; other processes write it too, which atomics allow.
+        // SAFETY: `base` is mapped, page-aligned, for `bytes` bytes as long as `self` lives; no page can vanish, since the
+        // size is sealed, or only those could cut the file who may end this process (`of_own`); any bits are a valid AtomicU64; other processes write it too, which atomics allow.
         unsafe { std::slice::from_raw_parts(self.base.cast::<AtomicU64>().as_ptr(), self.bytes / 8) }
     }
 

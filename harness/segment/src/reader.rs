@@ -9,17 +9,32 @@ use core::sync::atomic::{AtomicU64, Ordering::Acquire};
 
 use crate::clock::{Anchor, ClockKind};
 use crate::histogram::BUCKETS;
+use crate::identity::read_text;
 use crate::layout::{
     self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Gauge, Header, InterruptedSplit, LayoutError, Level,
-    MAX_GAUGES, MAX_PHASES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Slot, Sums,
+    MAX_GAUGES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Shape, SharedIdentity, SharedText, Slot,
+    Sums,
 };
 use crate::size_class::SIZE_CLASSES;
+use crate::tally::Tally;
+
+/// Where the header says whose segment it is.
+const IDENTITY: usize = offset_of!(Header, identity);
 
 /// A segment that is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     words: &'a [AtomicU64],
-    slots: usize,
+    shape: Shape,
+    /// Of a copy whose slots were added up: what was lost by that.
+    folded: Option<Folded>,
+}
+
+/// What can't be seen of slots that were added up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Folded {
+    pub(crate) slots_used: usize,
+    pub(crate) owned: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -28,7 +43,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Says why they are not.
     pub fn new(words: &'a [AtomicU64]) -> Result<Self, LayoutError> {
-        Ok(Self { words, slots: layout::check(words)? })
+        Ok(Self { words, shape: layout::check(words)?, folded: None })
+    }
+
+    /// Takes a copy whose slots were added up.
+    pub(crate) fn of_folded(words: &'a [AtomicU64], folded: Folded) -> Result<Self, LayoutError> {
+        Ok(Self { folded: Some(folded), ..Self::new(words)? })
     }
 
     /// The word at `offset` bytes; 0 beyond the end (which [`layout::check`] rules out for every offset used here).
@@ -69,6 +89,63 @@ impl<'a> Reader<'a> {
         Anchor { ticks: self.word(offset), ns: self.word(offset + 8) }
     }
 
+    /// When the writer's process started, as field 22 of `/proc/PID/stat` has it; `None` if it did not say.
+    #[must_use]
+    pub fn start_time(&self) -> Option<u64> {
+        Some(self.word(IDENTITY + offset_of!(SharedIdentity, start_time))).filter(|&time| time != 0)
+    }
+
+    /// When the segment was published, ns since 1970; 0 if it was not.
+    #[must_use]
+    pub fn published_unix_ns(&self) -> u64 {
+        self.word(IDENTITY + offset_of!(SharedIdentity, published_unix_ns))
+    }
+
+    /// The service's name; empty if it was not published. Control characters are replaced, here and below.
+    #[must_use]
+    pub fn service(&self) -> String {
+        self.text(offset_of!(SharedIdentity, service))
+    }
+
+    /// As [`Self::service`], without allocating: its bytes go into `into`. Empty if they are not UTF-8.
+    pub fn service_in<'b>(&self, into: &'b mut [u8; layout::MAX_TEXT_BYTES]) -> &'b str {
+        let offset = IDENTITY + offset_of!(SharedIdentity, service);
+        for (word, bytes) in into.as_chunks_mut().0.iter_mut().enumerate() {
+            *bytes = self.word(offset + word * 8).to_le_bytes();
+        }
+        let length = into.iter().position(|&byte| byte == 0).unwrap_or(into.len());
+        str::from_utf8(&into[..length]).unwrap_or("")
+    }
+
+    /// The service's version, as it calls it; may be empty.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.text(offset_of!(SharedIdentity, version))
+    }
+
+    /// The allocator below the telemetry, as the service calls it; may be empty.
+    #[must_use]
+    pub fn allocator(&self) -> String {
+        self.text(offset_of!(SharedIdentity, allocator))
+    }
+
+    fn text(&self, offset: usize) -> String {
+        read_text((0..size_of::<SharedText>() / 8).map(|word| self.word(IDENTITY + offset + word * 8)))
+    }
+
+    /// A figure of the process's own, as it last gave it; of trials, those are in the phases.
+    #[must_use]
+    pub fn gauge(&self, gauge: Gauge) -> Option<u64> {
+        let is_set = self.word(offset_of!(Header, gauges_set)) & (1 << gauge as usize) != 0;
+        is_set.then(|| self.word(offset_of!(Header, gauges) + gauge as usize * 8))
+    }
+
+    /// One call in how many is timed at the sampled levels.
+    #[must_use]
+    pub fn sample_period(&self) -> u64 {
+        self.word(offset_of!(Header, sample_period)).clamp(1, layout::MAX_SAMPLE_PERIOD)
+    }
+
     /// The level in force.
     #[must_use]
     pub fn level(&self) -> Level {
@@ -84,7 +161,21 @@ impl<'a> Reader<'a> {
     /// Slots that were ever in use.
     #[must_use]
     pub fn slots_used(&self) -> usize {
-        usize::try_from(self.word(offset_of!(Header, slots_used))).unwrap_or(usize::MAX).min(self.slots)
+        self.folded.map_or_else(|| self.slots_counted(), |folded| folded.slots_used)
+    }
+
+    /// Slots that are summed, beside the overflow slot.
+    fn slots_counted(&self) -> usize {
+        usize::try_from(self.word(offset_of!(Header, slots_used))).unwrap_or(usize::MAX).min(self.shape.slots)
+    }
+
+    /// Threads that have a slot now: those that have called the allocator and live. Of threads beyond the slots nobody
+    /// knows how many live.
+    #[must_use]
+    pub fn threads_now(&self) -> usize {
+        let owned =
+            || (0..self.slots_counted()).filter(|slot| self.word(layout::OWNERS_OFFSET + slot * 8) != 0).count();
+        self.folded.map_or_else(owned, |folded| folded.owned)
     }
 
     /// Threads that ever claimed a slot, and threads that found none and used the overflow slot.
@@ -103,6 +194,34 @@ impl<'a> Reader<'a> {
         totals
     }
 
+    /// The few counts that most want, of the whole process. Allocates nothing.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        // In reading order, see `Counters`.
+        let objects_freed = self.total(offset_of!(Counters, objects_freed));
+        let bytes_freed = self.total(offset_of!(Counters, bytes_freed));
+        Tally {
+            objects_freed,
+            bytes_freed,
+            objects_allocated: self.total(offset_of!(Counters, objects_allocated)),
+            bytes_allocated: self.total(offset_of!(Counters, bytes_allocated)),
+            realloc_calls: self.total(offset_of!(Counters, realloc_calls)),
+        }
+    }
+
+    /// Calls of all operations by latency: adds those that were not interrupted to `clean`, and returns how many were
+    /// interrupted. Allocates nothing.
+    pub fn add_latencies(&self, clean: &mut [u64; BUCKETS]) -> u64 {
+        for operation in 0..OPERATIONS {
+            for (bucket, count) in clean.iter_mut().enumerate() {
+                let word = self.total(offset_of!(Counters, clean) + (operation * BUCKETS + bucket) * 8);
+                *count = count.wrapping_add(word);
+            }
+        }
+        let words = (0..OPERATIONS * BUCKETS / 2).map(|word| self.total(offset_of!(Counters, interrupted) + word * 8));
+        words.fold(0, |sum, word| sum.wrapping_add(word & u64::from(u32::MAX)).wrapping_add(word >> 32))
+    }
+
     /// Objects and bytes that are live now: some words of [`Self::totals`] only, cheap enough for a curve over time.
     #[must_use]
     pub fn live(&self) -> (i64, i64) {
@@ -119,8 +238,8 @@ impl<'a> Reader<'a> {
     /// One counter, summed over all slots. Words outside, slots inside: see [`Counters`]. The slots are counted anew
     /// for each word: an object whose free was seen may come from a slot that nobody had used when the reading began.
     fn total(&self, counter: usize) -> u64 {
-        let first = layout::slots_offset(self.slots) + offset_of!(Slot, counters) + counter;
-        let slots = (0..self.slots_used()).chain([self.slots]);
+        let first = layout::slots_offset(self.shape.slots) + offset_of!(Slot, counters) + counter;
+        let slots = (0..self.slots_counted()).chain([self.shape.slots]);
         slots.map(|slot| self.word(first + slot * SLOT_STRIDE)).fold(0, u64::wrapping_add)
     }
 
@@ -137,8 +256,9 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn peaks(&self) -> Peaks {
         let sums = offset_of!(Header, sums);
-        let slot =
-            |index: usize, field: usize| self.word(layout::slots_offset(self.slots) + index * SLOT_STRIDE + field);
+        let slot = |index: usize, field: usize| {
+            self.word(layout::slots_offset(self.shape.slots) + index * SLOT_STRIDE + field)
+        };
         let counter = |index: usize, field: usize| slot(index, offset_of!(Slot, counters) + field);
         // What the slot that went highest had beyond what it had added, on top of what all have added. What is beyond a
         // batch is on its way to the sum at this instant, and must not be counted on both sides.
@@ -150,7 +270,7 @@ impl<'a> Reader<'a> {
                     let live = counter(index, allocated).wrapping_sub(freed);
                     live.wrapping_add(slot(index, room)).wrapping_sub(slot(index, added)).cast_signed().clamp(0, batch)
                 };
-                let beyond = (0..self.slots_used()).map(beyond).max().unwrap_or(0);
+                let beyond = (0..self.slots_counted()).map(beyond).max().unwrap_or(0);
                 self.word(sums + peak).cast_signed().max(sum.wrapping_add(beyond))
             };
         Peaks {
@@ -191,12 +311,12 @@ impl<'a> Reader<'a> {
     /// The phases that have begun, in order.
     #[must_use]
     pub fn phases(&self) -> Vec<PhaseReading> {
-        let begun = usize::try_from(self.word(offset_of!(Header, phases_begun))).unwrap_or(usize::MAX).min(MAX_PHASES);
-        (0..begun).filter_map(|index| self.phase(index)).collect()
+        let begun = usize::try_from(self.word(offset_of!(Header, phases_begun))).unwrap_or(usize::MAX);
+        (0..begun.min(self.shape.phases)).filter_map(|index| self.phase(index)).collect()
     }
 
     fn phase(&self, index: usize) -> Option<PhaseReading> {
-        let base = layout::phases_offset(self.slots) + index * PHASE_STRIDE;
+        let base = layout::phases_offset(self.shape.slots) + index * PHASE_STRIDE;
         let field = |offset: usize| self.word(base + offset);
         let kind = field(offset_of!(PhaseRecord, kind)).checked_sub(1)?;
         let ended = field(offset_of!(PhaseRecord, ended)) == 1;

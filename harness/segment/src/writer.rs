@@ -7,9 +7,10 @@ use core::sync::atomic::{
 };
 
 use crate::clock::{Anchor, ClockKind};
+use crate::identity::Identity;
 use crate::layout::{
-    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, MAX_PHASES, MAX_SAMPLE_PERIOD, OWNERS_OFFSET,
-    PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Slot, Sums,
+    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, MAX_SAMPLE_PERIOD, OWNERS_OFFSET, PHASE_STRIDE,
+    PhaseRecord, SLOT_STRIDE, Shape, Slot, Sums,
 };
 use crate::owners;
 
@@ -17,7 +18,7 @@ use crate::owners;
 #[derive(Debug, Clone, Copy)]
 pub struct Writer {
     base: NonNull<u8>,
-    slots: usize,
+    shape: Shape,
 }
 
 // SAFETY: all access through `base` is to atomics, and the memory is valid for the process's life (`from_raw`).
@@ -48,7 +49,7 @@ impl Writer {
     pub unsafe fn from_raw(base: NonNull<u8>, bytes: usize) -> Result<Self, LayoutError> {
         // SAFETY: the caller vouches for `bytes` bytes, aligned, alive and accessed as atomics only.
         let words = unsafe { core::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), bytes / 8) };
-        Ok(Self { base, slots: layout::check(words)? })
+        Ok(Self { base, shape: layout::check(words)? })
     }
 
     /// The head of the segment.
@@ -105,24 +106,39 @@ impl Writer {
         true
     }
 
+    /// Puts a figure of the process's own into the header, as it is now.
+    pub fn set_gauge(&self, gauge: Gauge, value: u64) {
+        let header = self.header();
+        header.gauges[gauge as usize].store(value, Relaxed);
+        // Release: a reader that sees it set finds a value.
+        header.gauges_set.fetch_or(1 << gauge as usize, Release);
+    }
+
+    /// Says whose segment it is.
+    pub fn identify(&self, identity: &Identity<'_>) {
+        identity.write(&self.header().identity);
+    }
+
     /// Slot `index`; the one past the last is the overflow slot.
     fn slot_at(&self, index: usize) -> &'static Slot {
-        assert!(index <= self.slots, "slot {index} of {}", self.slots);
+        assert!(index <= self.shape.slots, "slot {index} of {}", self.shape.slots);
         // SAFETY: `check` found room for slots + 1 slots at this offset, a multiple of 4096 from the aligned base; only
         // atomics.
-        unsafe { self.base.add(layout::slots_offset(self.slots) + index * SLOT_STRIDE).cast::<Slot>().as_ref() }
+        unsafe { self.base.add(layout::slots_offset(self.shape.slots) + index * SLOT_STRIDE).cast::<Slot>().as_ref() }
     }
 
     /// The slot that threads share, by atomic adds, when all others are taken.
     #[must_use]
     pub fn overflow(&self) -> &'static Slot {
-        self.slot_at(self.slots)
+        self.slot_at(self.shape.slots)
     }
 
     fn owners(&self) -> &'static [AtomicU64] {
         // SAFETY: `check` found room for `slots` words at OWNERS_OFFSET, a multiple of 8 from the aligned base; only
         // atomics.
-        unsafe { core::slice::from_raw_parts(self.base.add(OWNERS_OFFSET).cast::<AtomicU64>().as_ptr(), self.slots) }
+        unsafe {
+            core::slice::from_raw_parts(self.base.add(OWNERS_OFFSET).cast::<AtomicU64>().as_ptr(), self.shape.slots)
+        }
     }
 
     /// A slot for thread `tid` (not 0), which becomes its owner; `None` if all are taken: the thread is to use
@@ -156,20 +172,25 @@ impl Writer {
     }
 
     fn phase_at(&self, index: usize) -> &'static PhaseRecord {
-        assert!(index < MAX_PHASES, "phase {index} of {MAX_PHASES}");
-        // SAFETY: `check` found room for MAX_PHASES phases at this offset, a multiple of 4096 from the aligned base;
+        assert!(index < self.shape.phases, "phase {index} of {}", self.shape.phases);
+        // SAFETY: `check` found room for that many phases at this offset, a multiple of 4096 from the aligned base;
         // only atomics.
         unsafe {
-            self.base.add(layout::phases_offset(self.slots) + index * PHASE_STRIDE).cast::<PhaseRecord>().as_ref()
+            self.base.add(layout::phases_offset(self.shape.slots) + index * PHASE_STRIDE).cast::<PhaseRecord>().as_ref()
         }
     }
 
     /// Marks the beginning of a phase of `kind` (the reader's number for it). `own` is the caller's slot, so that its
     /// part of the peaks is exact. One thread of the process marks phases: two at once would write one record.
     ///
+    /// A segment that has no room for phases at all is a service's: nobody looks for phases there, and none is recorded.
+    ///
     /// # Panics
     /// If the segment has no room for another phase.
     pub fn begin_phase(&self, kind: u64, own: Option<&Slot>) -> Phase {
+        if self.shape.phases == 0 {
+            return Phase { writer: *self, record: None };
+        }
         let header = self.header();
         let index = header.phases_begun.load(Relaxed) as usize;
         let record = self.phase_at(index);
@@ -181,7 +202,7 @@ impl Writer {
         self.snapshot(&record.begin);
         record.begin_at.set(Anchor::now(self.clock()));
         header.phases_begun.store(index as u64 + 1, Release);
-        Phase { writer: *self, record }
+        Phase { writer: *self, record: Some(record) }
     }
 
     /// What this process's ticks are.
@@ -208,7 +229,7 @@ impl Writer {
         // that nobody had used when the reading began.
         for (word, sum) in into.words().iter().enumerate() {
             let used = header.slots_used.load(Acquire) as usize;
-            let slots = (0..used.min(self.slots)).chain([self.slots]);
+            let slots = (0..used.min(self.shape.slots)).chain([self.shape.slots]);
             let words = slots.map(|index| self.slot_at(index).counters.words()[word].load(Acquire));
             sum.store(words.fold(0, u64::wrapping_add), Relaxed);
         }
@@ -218,7 +239,7 @@ impl Writer {
     #[must_use]
     pub fn allocated_bytes(&self) -> u64 {
         let used = self.header().slots_used.load(Acquire) as usize;
-        let slots = (0..used.min(self.slots)).chain([self.slots]);
+        let slots = (0..used.min(self.shape.slots)).chain([self.shape.slots]);
         slots.map(|index| self.slot_at(index).counters.bytes_allocated.load(Relaxed)).fold(0, u64::wrapping_add)
     }
 
@@ -247,7 +268,8 @@ impl Writer {
 #[must_use = "a phase that is not ended stays open"]
 pub struct Phase {
     writer: Writer,
-    record: &'static PhaseRecord,
+    /// `None` where the segment keeps no phases.
+    record: Option<&'static PhaseRecord>,
 }
 
 impl Phase {
@@ -266,13 +288,16 @@ impl Phase {
     }
 
     fn set(&self, gauge: usize, value: u64) {
-        self.record.gauges[gauge].store(value, Relaxed);
-        self.record.gauges_set.fetch_or(1 << gauge, Relaxed);
+        if let Some(record) = self.record {
+            record.gauges[gauge].store(value, Relaxed);
+            record.gauges_set.fetch_or(1 << gauge, Relaxed);
+        }
     }
 
     /// Takes the totals. What happens from here on is not the phase's.
     pub fn close(&self, units: u64, checksum: u64, own: Option<&Slot>) {
-        let (record, header) = (self.record, self.writer.header());
+        let Some(record) = self.record else { return };
+        let header = self.writer.header();
         record.end_at.set(Anchor::now(self.writer.clock()));
         if let Some(slot) = own {
             slot.flush(&header.sums);
@@ -286,7 +311,9 @@ impl Phase {
 
     /// Declares the record complete. Release: a reader that sees it ended sees all of it, but for figures recorded later.
     pub fn end(&self) {
-        self.record.ended.store(1, Release);
+        if let Some(record) = self.record {
+            record.ended.store(1, Release);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod list;
 mod merge;
 mod run;
 pub mod selection;
+mod trace;
 mod trial;
 
 use std::io::{IsTerminal, Write, stdout};
@@ -100,6 +101,7 @@ enum Verb {
     Calibrate(Box<calibrate::Calibrate>),
     List(list::List),
     Experiment(experiment::ExperimentArgs),
+    Trace(trace::Trace),
     /// Run one trial in this process (what children of `run` and `gate` do)
     #[command(hide = true, alias = heapgate_bench::TRIAL)]
     Trial(trial::Trial),
@@ -130,6 +132,7 @@ impl Cli {
             Verb::History(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
+            Verb::Trace(verb) => verb.execute(),
             Verb::Trial(verb) => verb.execute(),
             Verb::Probe => Ok(heapgate_core::exit::PASS),
         }

@@ -1,0 +1,264 @@
+//! Reading a published file, without mapping it.
+
+use core::fmt;
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::entry::open;
+use super::{Entry, MAX_PUBLISHED_SLOTS};
+use crate::layout::{
+    self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Header, LayoutError, OWNERS_OFFSET, SLOT_STRIDE, Shape,
+    Slot,
+};
+use crate::reader::{Folded, Reader};
+
+/// What becomes of a file here: a segment of one slot. What all slots have counted is in the overflow slot, and the other
+/// keeps how far the one that went highest was above the shared sums: see [`Reader::peaks`].
+const IMAGE: Shape = Shape { slots: 1, phases: 0 };
+
+/// Slots read at once: enough that calls of the kernel cost little beside the copying, and few enough that the bytes are
+/// still in the CPU's second cache when they are added up.
+const SLOTS_AT_ONCE: usize = 4;
+
+/// The part of a slot that is used, bytes.
+const SLOT_BYTES: usize = size_of::<Slot>();
+
+/// Where what counts allocations begins; before it is all that counts frees.
+const ALLOCATED_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, objects_allocated);
+
+/// Memory that published files are read into, one after the other: 200 KiB.
+pub struct Buffer {
+    image: Box<[AtomicU64]>,
+    scratch: Box<[u8]>,
+    folded: Folded,
+}
+
+/// Why a published file can't be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// It is gone, or the system refused.
+    Io(io::Error),
+    /// It is a folder, a pipe or a device.
+    NotAFile,
+    /// It was cut short.
+    CutShort,
+    /// It is no segment of this version.
+    Layout(LayoutError),
+    /// Its header says that it is another process's.
+    OtherProcess {
+        /// The process id that the header has.
+        pid: u64,
+        /// And the start time.
+        start_time: u64,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::NotAFile => f.write_str("not a regular file"),
+            Self::CutShort => f.write_str("the file was cut short"),
+            Self::Layout(error) => error.fmt(f),
+            Self::OtherProcess { pid, start_time } => {
+                write!(f, "its header says that it is of process {pid}, started at {start_time}; its name says another")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Layout(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof { Self::CutShort } else { Self::Io(error) }
+    }
+}
+
+impl From<LayoutError> for ReadError {
+    fn from(error: LayoutError) -> Self {
+        Self::Layout(error)
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({:?})", self.reader())
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Buffer {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        let image = (0..IMAGE.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        Self { image, scratch: vec![0; SLOTS_AT_ONCE * SLOT_STRIDE].into(), folded: Folded::default() }
+    }
+
+    /// What was read last, with the figures of all slots added up.
+    ///
+    /// # Errors
+    /// If nothing was read, or the last attempt failed.
+    pub fn reader(&self) -> Result<Reader<'_>, LayoutError> {
+        Reader::of_folded(&self.image, self.folded)
+    }
+
+    /// Reads the file of `entry`.
+    pub(super) fn fill(&mut self, entry: &Entry) -> Result<(), ReadError> {
+        self.forget();
+        let result = open(&entry.path, false).and_then(|file| self.fill_from(&file, entry));
+        if result.is_err() {
+            self.forget();
+        }
+        result
+    }
+
+    /// Makes sure that nobody takes what is here for a segment.
+    fn forget(&mut self) {
+        *self.image[offset_of!(Header, magic) / 8].get_mut() = 0;
+    }
+
+    fn fill_from(&mut self, file: &File, entry: &Entry) -> Result<(), ReadError> {
+        let shape = self.read_header(file)?;
+        entry.check_owner(&self.image)?;
+        self.image[layout::slots_offset(IMAGE.slots) / 8..].iter_mut().for_each(|word| *word.get_mut() = 0);
+        let offset_of_slot = |slot: usize| (layout::slots_offset(shape.slots) + slot * SLOT_STRIDE) as u64;
+
+        // All that counts frees before all that counts allocations, in every slot: see `Counters`.
+        for slot in (0..self.slots_used(shape)).chain([shape.slots]) {
+            read_whole(file, &mut self.scratch[..ALLOCATED_OFFSET], offset_of_slot(slot))?;
+            add(&mut self.image, 0..ALLOCATED_OFFSET, &self.scratch);
+        }
+        // The header anew: an object whose free was seen may come from a slot that nobody had used before, and sums and
+        // gauges should be of the same moment as the rest.
+        self.read_header(file)?;
+        entry.check_owner(&self.image)?;
+        let used = self.slots_used(shape);
+        let mut highest = [0; 2];
+        let chunks = (0..used).step_by(SLOTS_AT_ONCE).map(|first| first..used.min(first + SLOTS_AT_ONCE));
+        for slots in chunks.chain(core::iter::once(shape.slots..shape.slots + 1)) {
+            let bytes = (slots.len() - 1) * SLOT_STRIDE + SLOT_BYTES;
+            read_whole(file, &mut self.scratch[..bytes], offset_of_slot(slots.start))?;
+            for slot in self.scratch[..bytes].chunks(SLOT_STRIDE) {
+                add(&mut self.image, ALLOCATED_OFFSET..SLOT_BYTES, slot);
+                if slots.start < shape.slots {
+                    for (highest, beyond) in highest.iter_mut().zip(beyond_sums(slot)) {
+                        *highest = beyond.max(*highest);
+                    }
+                }
+            }
+        }
+        self.finish(shape, used, highest);
+        Ok(())
+    }
+
+    /// Reads the header into the image, and the owners' table into the scratch.
+    fn read_header(&mut self, file: &File) -> Result<Shape, ReadError> {
+        const BYTES: usize = OWNERS_OFFSET + MAX_PUBLISHED_SLOTS * 8;
+        let found = read_up_to(file, &mut self.scratch[..BYTES])?;
+        let words = words_of(&self.scratch[..found.min(OWNERS_OFFSET)]);
+        let read = self.image.iter_mut().zip(words).map(|(word, read)| *word.get_mut() = read).count();
+        let shape = layout::check_header(&self.image[..read])?;
+        if shape.slots > MAX_PUBLISHED_SLOTS {
+            return Err(LayoutError::BadField("slot count").into());
+        }
+        let owners = OWNERS_OFFSET..OWNERS_OFFSET + self.slots_used(shape) * 8;
+        let owners = self.scratch[..found].get(owners).ok_or(ReadError::CutShort)?;
+        self.folded.owned = words_of(owners).filter(|&owner| owner != 0).count();
+        Ok(shape)
+    }
+
+    fn slots_used(&mut self, shape: Shape) -> usize {
+        let used = *self.image[offset_of!(Header, slots_used) / 8].get_mut();
+        usize::try_from(used).unwrap_or(usize::MAX).min(shape.slots)
+    }
+
+    fn finish(&mut self, shape: Shape, used: usize, highest: [i64; 2]) {
+        self.folded.slots_used = used;
+        debug_assert!(shape.slots <= MAX_PUBLISHED_SLOTS);
+        layout::write_shape(&self.image, IMAGE);
+        let slot = layout::slots_offset(IMAGE.slots);
+        for (offset, highest) in [offset_of!(Slot, room_objects), offset_of!(Slot, room_bytes)].into_iter().zip(highest)
+        {
+            self.image[(slot + offset) / 8].store(highest.cast_unsigned(), Relaxed);
+        }
+    }
+}
+
+/// Adds the words of `slot` that lie at `range` (bytes) to the overflow slot of the image.
+fn add(image: &mut [AtomicU64], range: core::ops::Range<usize>, slot: &[u8]) {
+    // A slot's own state is no count.
+    let range =
+        range.start.max(offset_of!(Slot, counters))..range.end.min(offset_of!(Slot, counters) + COUNTER_WORDS * 8);
+    let sums = (layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + range.start) / 8;
+    for (sum, word) in image[sums..].iter_mut().zip(words_of(&slot[range])) {
+        let sum = sum.get_mut();
+        *sum = sum.wrapping_add(word);
+    }
+}
+
+/// What a slot had live at its highest, beyond what it has added to the shared sums: objects, bytes. As
+/// [`Reader::peaks`] counts it.
+fn beyond_sums(slot: &[u8]) -> [i64; 2] {
+    let word = |offset: usize| words_of(&slot[offset..offset + 8]).next().unwrap_or(0);
+    let counter = |offset: usize| word(offset_of!(Slot, counters) + offset);
+    let beyond = |freed, allocated, room, added, batch| {
+        let live = counter(allocated).wrapping_sub(counter(freed));
+        live.wrapping_add(word(room)).wrapping_sub(word(added)).cast_signed().clamp(0, batch)
+    };
+    [
+        beyond(
+            offset_of!(Counters, objects_freed),
+            offset_of!(Counters, objects_allocated),
+            offset_of!(Slot, room_objects),
+            offset_of!(Slot, added_objects),
+            BATCH_OBJECTS,
+        ),
+        beyond(
+            offset_of!(Counters, bytes_freed),
+            offset_of!(Counters, bytes_allocated),
+            offset_of!(Slot, room_bytes),
+            offset_of!(Slot, added_bytes),
+            BATCH_BYTES,
+        ),
+    ]
+}
+
+pub(super) fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.as_chunks().0.iter().map(|&word| u64::from_ne_bytes(word))
+}
+
+/// Reads as many bytes from the beginning of `file` as there are.
+fn read_up_to(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut found = 0;
+    while found < bytes.len() {
+        match file.read_at(&mut bytes[found..], found as u64) {
+            Ok(0) => break,
+            Ok(more) => found += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn read_whole(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, offset)
+}

@@ -1,0 +1,367 @@
+//! Published files: what a copy says is what the segment says; what is no such file is refused.
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use heapgate_segment::clock::ClockKind;
+use heapgate_segment::histogram::BUCKETS;
+use heapgate_segment::identity::Identity;
+use heapgate_segment::layout::{
+    ABI_VERSION, Gauge, InterruptedSplit, LayoutError, Level, OWNERS_OFFSET, Operation, SLOT_STRIDE, Shape, Slot,
+    slots_offset,
+};
+use heapgate_segment::map::Mapping;
+use heapgate_segment::published::{self, Buffer, Created, Entry, NewFile, ReadError};
+use heapgate_segment::reader::Reader;
+use heapgate_segment::writer::{Attachment, Writer};
+use proptest::prelude::*;
+
+use common::everything::read_everything;
+
+/// A process id that no process has: beyond the kernel's greatest.
+const NOBODY: u32 = 1 << 23;
+const STARTED: u64 = 77;
+const SLOTS: usize = 6;
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("heapgate-published-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn entry(&self) -> Entry {
+        Entry::new(&self.0, "tokenizer", NOBODY, STARTED)
+    }
+
+    /// A published file, as a process would make it.
+    fn publish(&self) -> Service {
+        let Created { mut file, mapping } = published::create(&self.0, SLOTS, Level::Sampled, 8).unwrap();
+        let (base, bytes) = mapping.raw();
+        // SAFETY: the mapping is page-aligned and holds `bytes` bytes; it outlives the writer, which `Service` keeps it with.
+        let writer = unsafe { Writer::from_raw(base, bytes) }.unwrap();
+        let attachment =
+            Attachment { pid: NOBODY, clock: ClockKind::Monotonic, interrupted_split: InterruptedSplit::Available };
+        assert!(writer.attach(attachment));
+        let entry = self.entry();
+        writer.identify(&Identity {
+            service: "tokenizer",
+            version: "1.2.3",
+            allocator: "jemalloc",
+            start_time: STARTED,
+            published_unix_ns: 5,
+        });
+        file.appear(&entry).unwrap();
+        Service { entry, file, mapping, writer }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Service {
+    entry: Entry,
+    file: NewFile,
+    mapping: Mapping,
+    writer: Writer,
+}
+
+impl Service {
+    fn direct(&self) -> Reader<'_> {
+        Reader::new(self.mapping.words()).unwrap()
+    }
+
+    /// Counts in all slots but one, and in the shared one.
+    fn work(&self) {
+        for thread in 1..=SLOTS as u64 {
+            let slot = self.writer.claim(thread).unwrap();
+            for size in 1..40 * thread {
+                if slot.count_alloc(size) {
+                    slot.settle(self.writer.sums());
+                }
+            }
+            if slot.count_dealloc(1) || slot.count_realloc(2, 2000 * thread) {
+                slot.settle(self.writer.sums());
+            }
+            slot.record::<false>(Operation::Alloc, 50 * thread, false, 8);
+            slot.record::<false>(Operation::Dealloc, 1 << (5 * thread), thread == 2, 8);
+            if thread == 3 {
+                self.writer.retire(slot);
+            }
+        }
+        self.writer.overflow().count_alloc_shared(self.writer.sums(), 123);
+        self.writer.set_gauge(Gauge::RegionEscapedObjects, 42);
+    }
+}
+
+/// What a copy says of process-wide figures is what the original says.
+fn same(copy: Reader<'_>, original: Reader<'_>) {
+    assert!(copy.totals() == original.totals());
+    assert_eq!((copy.live(), copy.tally()), (original.live(), original.tally()));
+    assert_eq!(copy.peaks(), original.peaks());
+    assert_eq!((copy.slots_used(), copy.threads()), (original.slots_used(), original.threads()));
+    assert_eq!(copy.threads_now(), original.threads_now());
+    assert_eq!((copy.level(), copy.sample_period()), (original.level(), original.sample_period()));
+    assert_eq!((copy.was_off(), copy.clock()), (original.was_off(), original.clock()));
+    assert_eq!((copy.pid(), copy.attached_at()), (original.pid(), original.attached_at()));
+    assert_eq!((copy.service(), copy.version()), (original.service(), original.version()));
+    assert_eq!((copy.allocator(), copy.start_time()), (original.allocator(), original.start_time()));
+    assert_eq!(copy.published_unix_ns(), original.published_unix_ns());
+    assert_eq!(copy.gauge(Gauge::RegionEscapedObjects), original.gauge(Gauge::RegionEscapedObjects));
+    let latencies = |reader: Reader<'_>| {
+        let mut clean = [0; BUCKETS];
+        (reader.add_latencies(&mut clean), clean)
+    };
+    assert_eq!(latencies(copy), latencies(original));
+    assert!(copy.phases().is_empty());
+}
+
+#[test]
+fn a_copy_says_what_the_segment_says() {
+    let place = Place::new("copy");
+    let service = place.publish();
+    let mut buffer = Buffer::new();
+    assert_eq!(buffer.reader().unwrap_err(), LayoutError::NotASegment);
+    service.entry.read(&mut buffer).unwrap();
+    same(buffer.reader().unwrap(), service.direct());
+    service.work();
+    service.entry.read(&mut buffer).unwrap();
+    let copy = buffer.reader().unwrap();
+    same(copy, service.direct());
+    assert_eq!(
+        (copy.service().as_str(), copy.version().as_str(), copy.allocator().as_str()),
+        ("tokenizer", "1.2.3", "jemalloc")
+    );
+    assert_eq!((copy.gauge(Gauge::RegionEscapedObjects), copy.gauge(Gauge::RegionScopes)), (Some(42), None));
+    assert!(copy.totals().live_objects() > 2 * 40 && copy.peaks().objects > 2 * 40);
+    let mut name = [0; 64];
+    assert_eq!(copy.service_in(&mut name), "tokenizer");
+    // A service marks no phases, and a workload that is run as one does no harm.
+    let phase = service.writer.begin_phase(2, None);
+    phase.set_gauge(Gauge::Steps, 1);
+    phase.close(1, 1, None);
+    phase.end();
+    assert!(service.direct().phases().is_empty());
+}
+
+#[test]
+fn a_file_appears_whole_for_its_user_alone_and_takes_its_predecessors_place() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new("appear");
+    let unnamed = published::create(&place.0, 1, Level::Count, 1).unwrap();
+    assert_eq!(published::list(&place.0).unwrap(), []);
+    drop(unnamed);
+    assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0);
+
+    let first = place.publish();
+    first.work();
+    let second = place.publish();
+    assert_eq!(published::list(&place.0).unwrap(), [place.entry()]);
+    let metadata = fs::metadata(&second.entry.path).unwrap();
+    assert_eq!(metadata.mode() & 0o7777, 0o600);
+    assert_eq!(metadata.len(), Shape { slots: SLOTS, phases: 0 }.bytes() as u64);
+    assert!(metadata.blocks() * 512 >= metadata.len(), "all of it is allocated");
+    let mut buffer = Buffer::new();
+    place.entry().read(&mut buffer).unwrap();
+    assert_eq!(buffer.reader().unwrap().totals().allocation_calls(), 0);
+}
+
+#[test]
+fn a_process_lives_while_it_has_its_segment_wherever_its_number_counts() {
+    let place = Place::new("alive");
+    let Service { entry, file, mapping, .. } = place.publish();
+    assert!(entry.is_alive() && !entry.is_in_proc());
+    // To read it doesn't end the lock, nor does closing the file, as programs do with descriptors they don't know.
+    entry.read(&mut Buffer::new()).unwrap();
+    drop(file);
+    assert!(entry.is_alive());
+    drop(mapping);
+    assert!(!entry.is_alive());
+    entry.read(&mut Buffer::new()).unwrap();
+    entry.remove().unwrap();
+    entry.remove().unwrap();
+    assert!(matches!(entry.read(&mut Buffer::new()), Err(ReadError::Io(_))));
+}
+
+#[test]
+fn the_level_can_be_set_from_outside() {
+    let place = Place::new("level");
+    let service = place.publish();
+    service.writer.sample_stacks(true);
+    service.entry.set_level(Level::Exact).unwrap();
+    assert_eq!((service.direct().level(), service.direct().was_off()), (Level::Exact, false));
+    assert_ne!(service.writer.level_word().load(Relaxed), Level::Exact as u64, "stacks are still sampled");
+    service.entry.set_level(Level::Off).unwrap();
+    service.entry.set_level(Level::Count).unwrap();
+    assert_eq!((service.direct().level(), service.direct().was_off()), (Level::Count, true));
+    let other = Entry { pid: NOBODY - 1, ..service.entry.clone() };
+    assert!(matches!(other.set_level(Level::Off), Err(ReadError::OtherProcess { .. })));
+    assert_eq!(service.direct().level(), Level::Count);
+}
+
+#[test]
+fn what_is_no_published_file_is_refused() {
+    let place = Place::new("refused");
+    let service = place.publish();
+    let (mut buffer, path) = (Buffer::new(), service.entry.path.clone());
+    service.entry.read(&mut buffer).unwrap();
+    let mut refusal = |entry: &Entry| {
+        let error = entry.read(&mut buffer).unwrap_err();
+        assert!(buffer.reader().is_err(), "what was there before is not shown for it");
+        assert!(!error.to_string().is_empty());
+        error
+    };
+
+    let renamed = Entry::new(&place.0, "tokenizer", NOBODY, STARTED + 1);
+    fs::hard_link(&path, &renamed.path).unwrap();
+    assert!(matches!(refusal(&renamed), ReadError::OtherProcess { start_time: STARTED, .. }));
+    let link = Entry::new(&place.0, "link", NOBODY, STARTED);
+    symlink(&path, &link.path).unwrap();
+    assert!(matches!(refusal(&link), ReadError::Io(_)));
+    let folder = Entry::new(&place.0, "folder", NOBODY, STARTED);
+    fs::create_dir(&folder.path).unwrap();
+    assert!(matches!(refusal(&folder), ReadError::NotAFile));
+    let pipe = Entry::new(&place.0, "pipe", NOBODY, STARTED);
+    let name = std::ffi::CString::new(pipe.path.to_str().unwrap()).unwrap();
+    // SAFETY: the path is a C string.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    assert!(matches!(refusal(&pipe), ReadError::NotAFile));
+    assert!(!pipe.is_alive());
+
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let mut with_word = |word: u64, value: u64| {
+        let mut sound = [0; 8];
+        File::open(&path).unwrap().read_exact_at(&mut sound, word * 8).unwrap();
+        file.write_all_at(&value.to_ne_bytes(), word * 8).unwrap();
+        let error = refusal(&service.entry);
+        file.write_all_at(&sound, word * 8).unwrap();
+        error
+    };
+    assert!(matches!(with_word(0, 1), ReadError::Layout(LayoutError::NotASegment)));
+    assert!(matches!(with_word(1, ABI_VERSION + 1), ReadError::Layout(LayoutError::Version { .. })));
+    assert!(matches!(with_word(3, u64::MAX), ReadError::Layout(LayoutError::BadField("slot count"))));
+    assert!(matches!(with_word(8, 1), ReadError::OtherProcess { pid: 1, .. }));
+    service.entry.read(&mut buffer).unwrap();
+
+    // A sound header that asks for 2 GiB to be read.
+    let huge = Shape { slots: 1 << 16, phases: 0 };
+    for (word, value) in [(2, huge.bytes() as u64), (3, huge.slots as u64)] {
+        file.write_all_at(&value.to_ne_bytes(), word * 8).unwrap();
+    }
+    assert!(matches!(service.entry.read(&mut buffer), Err(ReadError::Layout(LayoutError::BadField("slot count")))));
+}
+
+#[test]
+fn a_file_cut_at_any_place_is_refused() {
+    let place = Place::new("cut");
+    let service = place.publish();
+    service.work();
+    let whole = fs::read(&service.entry.path).unwrap();
+    let entry = Entry::new(&place.0, "copy", NOBODY, STARTED);
+    let mut buffer = Buffer::new();
+    fs::write(&entry.path, &whole).unwrap();
+    entry.read(&mut buffer).unwrap();
+    let slot = |index: usize| slots_offset(SLOTS) + index * SLOT_STRIDE;
+    let ends = [0, 1, 7, 8, 64, 592, 1000, OWNERS_OFFSET - 1, OWNERS_OFFSET, OWNERS_OFFSET + SLOTS * 8 - 1, slot(0)];
+    let in_slots =
+        (0..=SLOTS).flat_map(|index| [slot(index) - 1, slot(index) + 1, slot(index) + 2095, slot(index) + 3000]);
+    // The last bytes of a slot are not used.
+    let last = slot(SLOTS) + size_of::<Slot>() - 64;
+    for end in ends.into_iter().chain(in_slots).chain([last]) {
+        fs::write(&entry.path, &whole[..end]).unwrap();
+        let error = entry.read(&mut buffer).unwrap_err();
+        assert!(
+            matches!(error, ReadError::CutShort | ReadError::Layout(LayoutError::TooShort { .. })),
+            "{end}: {error}"
+        );
+        assert!(buffer.reader().is_err());
+    }
+}
+
+#[test]
+fn a_file_cut_and_filled_while_it_is_read_does_no_harm() {
+    let place = Place::new("racing");
+    let service = place.publish();
+    service.work();
+    let whole = fs::read(&service.entry.path).unwrap();
+    let entry = Entry::new(&place.0, "copy", NOBODY, STARTED);
+    fs::write(&entry.path, &whole).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = OpenOptions::new().write(true).open(&entry.path).unwrap();
+            for end in (0..).map(|round: u64| round * 7919 % whole.len() as u64) {
+                if stop.load(Relaxed) {
+                    return;
+                }
+                file.set_len(end).unwrap();
+                file.write_all_at(&whole[end as usize..], end).unwrap();
+                // Any bytes, where the header is not looked at twice.
+                file.write_all_at(&[0xff; 512], OWNERS_OFFSET as u64 + end).unwrap();
+            }
+        });
+        let mut buffer = Buffer::new();
+        for _ in 0..500 {
+            assert_eq!(entry.read(&mut buffer).is_ok(), buffer.reader().is_ok());
+            if let Ok(reader) = buffer.reader() {
+                let _ = (reader.totals(), reader.peaks(), reader.service());
+            }
+        }
+        stop.store(true, Relaxed);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bits_past_the_layout_are_copied_as_they_are_read(seed in any::<u64>(), used in 0..=SLOTS as u64 + 1) {
+        let place = Place::new("bits");
+        let service = place.publish();
+        let mut bits = seed | 1;
+        // Past what says whose it is, up to its end; what was said before stays.
+        for word in service.mapping.words().iter().skip(75) {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            word.store(bits, Relaxed);
+        }
+        for word in [9, 10, 13, 15, 16, 18, 19, 20, 32, 33, 34, 35] {
+            service.mapping.words()[word].store(seed.rotate_left(word as u32), Relaxed);
+        }
+        service.mapping.words()[17].store(used, Relaxed);
+        let mut buffer = Buffer::new();
+        service.entry.read(&mut buffer).unwrap();
+        same(buffer.reader().unwrap(), service.direct());
+    }
+
+    #[test]
+    fn random_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..20_000), with_magic in any::<bool>()) {
+        let place = Place::new("random");
+        let mut bytes = bytes;
+        if with_magic && bytes.len() >= 8 {
+            bytes[..8].copy_from_slice(b"HEAPGATE");
+        }
+        fs::write(place.entry().path, &bytes).unwrap();
+        let mut buffer = Buffer::new();
+        prop_assert!(place.entry().read(&mut buffer).is_err());
+        prop_assert!(buffer.reader().is_err());
+    }
+}
+
+#[test]
+fn a_published_segment_is_a_segment() {
+    let place = Place::new("segment");
+    let service = place.publish();
+    service.work();
+    read_everything(service.mapping.words()).unwrap();
+}
