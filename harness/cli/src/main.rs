@@ -18,6 +18,7 @@ mod run;
 mod sides;
 mod source;
 mod store;
+mod top;
 mod trace_line;
 mod who;
 

@@ -15,6 +15,7 @@ mod list;
 mod merge;
 mod run;
 pub mod selection;
+mod top;
 mod trace;
 mod trial;
 
@@ -100,6 +101,7 @@ enum Verb {
     History(Box<history::History>),
     Calibrate(Box<calibrate::Calibrate>),
     List(list::List),
+    Top(top::Top),
     Experiment(experiment::ExperimentArgs),
     Trace(trace::Trace),
     /// Run one trial in this process (what children of `run` and `gate` do)
@@ -131,6 +133,7 @@ impl Cli {
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::History(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
+            Verb::Top(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trace(verb) => verb.execute(),
             Verb::Trial(verb) => verb.execute(),
