@@ -2,6 +2,7 @@
 
 mod args;
 mod base;
+mod branch;
 mod build;
 mod cargo;
 mod experiments;
@@ -17,6 +18,7 @@ mod run;
 mod sides;
 mod source;
 mod store;
+mod top;
 mod trace_line;
 mod who;
 

@@ -10,6 +10,9 @@ use tempfile::NamedTempFile;
 /// Rights asked for; the user's umask takes from them, as with any file.
 const FILE_MODE: u32 = 0o666;
 
+/// Rights of a file for a program of another user, such as node_exporter: to be read by all, whatever the umask.
+const READABLE_MODE: u32 = 0o644;
+
 /// Why a file was not written. The old file, if any, is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -102,9 +105,21 @@ impl WriteError {
 /// # Errors
 /// See [`WriteError`].
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    write_with(path, bytes, None)
+}
+
+/// [`atomic_write`] of a file that programs of other users are to read: its mode is 0644 from its first instant on.
+///
+/// # Errors
+/// See [`WriteError`].
+pub fn atomic_write_readable(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    write_with(path, bytes, Some(Permissions::from_mode(READABLE_MODE)))
+}
+
+fn write_with(path: &Path, bytes: &[u8], permissions: Option<Permissions>) -> Result<(), WriteError> {
     let fail = |source| WriteError::new(path, source);
     match target(path)? {
-        Target::File(file) => replace(&file, bytes).map_err(fail),
+        Target::File(file) => replace(&file, bytes, permissions).map_err(fail),
         Target::Device(file) => {
             OpenOptions::new().write(true).open(file).and_then(|mut f| f.write_all(bytes)).map_err(fail)
         }
@@ -191,9 +206,11 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
+fn replace(target: &Path, bytes: &[u8], permissions: Option<Permissions>) -> io::Result<()> {
     let folder = folder_of(target);
-    temporary(folder, bytes)?.persist(target).map_err(|e| e.error)?;
+    let temporary = temporary(folder, bytes)?;
+    permissions.map_or(Ok(()), |permissions| temporary.as_file().set_permissions(permissions))?;
+    temporary.persist(target).map_err(|e| e.error)?;
     File::open(folder)?.sync_all()
 }
 
@@ -319,6 +336,17 @@ mod tests {
             let error = WriteError::new(Path::new("r.json"), kind.into());
             assert!(error.to_string().contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_for_other_programs_can_be_read_by_all_even_if_the_old_one_could_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("heapgate.prom");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        atomic_write_readable(&path, b"new").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+        assert_eq!((fs::read(&path).unwrap(), fs::read_dir(folder.path()).unwrap().count()), (b"new".to_vec(), 1));
     }
 
     #[test]

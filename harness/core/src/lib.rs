@@ -11,6 +11,7 @@ pub mod config;
 pub mod document;
 pub mod exit;
 pub mod experiment;
+pub mod export;
 pub mod figures;
 pub mod files;
 pub mod fingerprint;

@@ -38,6 +38,15 @@ impl Unit {
             [("_bytes", Self::Bytes), ("_ns", Self::Nanos), ("_per_s", Self::PerSecond), ("_share", Self::Share)];
         suffixes.into_iter().find(|(suffix, _)| name.ends_with(suffix)).map_or(Self::Count, |(_, unit)| unit)
     }
+
+    /// `value` in Prometheus's base unit: seconds for nanoseconds, all else as it is.
+    #[must_use]
+    pub fn to_base(self, value: f64) -> f64 {
+        match self {
+            Self::Nanos => value / 1e9,
+            Self::Count | Self::Bytes | Self::PerSecond | Self::Share => value,
+        }
+    }
 }
 
 /// Which way is an improvement.
@@ -82,7 +91,7 @@ pub struct Metric {
     pub kind: Kind,
     /// Limits where `heapgate.toml` gives none.
     pub limits: Limits,
-    /// Name for Prometheus.
+    /// Name for Prometheus, by its conventions: base units ([`Unit::to_base`]), ratios for shares, no unit shortened.
     pub prometheus: &'static str,
     /// One line of help.
     pub help: &'static str,
@@ -182,39 +191,39 @@ catalogue! {
     Throughput { "throughput_per_s", PerSecond, Higher, Noisy, UNGATED, "heapgate_run_throughput_per_second",
         "Units of work per second, telemetry included.",
         |t| measure(t).filter(|p| p.wall_s > 0.0).map(|p| p.units as f64 / p.wall_s) }
-    CpuPerUnit { "cpu_ns_per_unit", Nanos, Lower, Noisy, UNGATED, "heapgate_run_cpu_ns_per_unit",
+    CpuPerUnit { "cpu_ns_per_unit", Nanos, Lower, Noisy, UNGATED, "heapgate_run_cpu_seconds_per_unit",
         "CPU time per unit of work, telemetry included.",
         |t| measure(t).filter(|p| p.units > 0).and_then(|p| Some(p.process?.cpu_ns as f64 / p.units as f64)) }
     StallShare { "stall_share", Share, Lower, Noisy, UNGATED, "heapgate_run_stall_ratio",
         "Share of the measured wall time spent inside the allocator, uninterrupted calls.",
         |t| Some(stall_sum_ns(t)? / 1e9 / measure(t).filter(|p| p.wall_s > 0.0)?.wall_s) }
-    StallPerUnit { "stall_ns_per_unit", Nanos, Lower, Noisy, UNGATED, "heapgate_run_stall_ns_per_unit",
+    StallPerUnit { "stall_ns_per_unit", Nanos, Lower, Noisy, UNGATED, "heapgate_run_stall_seconds_per_unit",
         "Time spent inside the allocator per unit of work, uninterrupted calls.",
         |t| Some(stall_sum_ns(t)? / measure(t).filter(|p| p.units > 0)?.units as f64) }
-    StallMean { "stall_mean_ns", Nanos, Lower, Noisy, UNGATED, "heapgate_run_stall_mean_ns",
+    StallMean { "stall_mean_ns", Nanos, Lower, Noisy, UNGATED, "heapgate_run_stall_mean_seconds",
         "Mean time of an uninterrupted allocator call.",
         |t| mean_ns(t, |stalls| histogram::merged(&stalls.clean)) }
     RssSwing { "rss_swing_share", Share, Lower, Noisy, UNGATED, "heapgate_run_rss_swing_ratio",
         "How far resident memory swings while measuring: highest less lowest, over the mean.",
         rss_swing }
-    StallP50 { "stall_p50_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p50_ns",
+    StallP50 { "stall_p50_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p50_seconds",
         "Median time of an uninterrupted allocator call.", |t| stall(t, 0.50) }
-    StallP95 { "stall_p95_ns", Nanos, Lower, Distribution, STALL_P95, "heapgate_run_stall_p95_ns",
+    StallP95 { "stall_p95_ns", Nanos, Lower, Distribution, STALL_P95, "heapgate_run_stall_p95_seconds",
         "95th percentile of the time of an allocator call, interrupted ones too: they are too few to move it, unless the allocator itself waits.",
         |t| stall_of_all(t, 0.95) }
-    StallP99 { "stall_p99_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p99_ns",
+    StallP99 { "stall_p99_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p99_seconds",
         "99th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.99) }
-    StallP999 { "stall_p999_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p999_ns",
+    StallP999 { "stall_p999_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_p999_seconds",
         "99.9th percentile of the time of an uninterrupted allocator call.", |t| stall(t, 0.999) }
-    StallDistribution { "stall_distribution_ns", Nanos, Lower, Distribution, SHAPE, "heapgate_run_stall_distribution_ns",
+    StallDistribution { "stall_distribution_ns", Nanos, Lower, Distribution, SHAPE, "heapgate_run_stall_distribution_seconds",
         "Times of uninterrupted allocator calls, shown by their mean and compared as whole histograms: no part may become slower by more than the limit.",
         |t| mean_ns(t, |stalls| histogram::merged(&stalls.clean)) }
-    InterruptedDistribution { "interrupted_distribution_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_interrupted_distribution_ns",
+    InterruptedDistribution { "interrupted_distribution_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_interrupted_distribution_seconds",
         "Times of allocator calls that the scheduler interrupted, shown by their mean and compared as whole histograms.",
         |t| mean_ns(t, |stalls| histogram::merged(&stalls.interrupted)) }
-    StallMax { "stall_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_max_ns",
+    StallMax { "stall_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_max_seconds",
         "Longest uninterrupted allocator call.", |t| stall(t, 1.0) }
-    StallAllMax { "stall_all_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_all_max_ns",
+    StallAllMax { "stall_all_max_ns", Nanos, Lower, Distribution, UNGATED, "heapgate_run_stall_all_max_seconds",
         "Longest allocator call, interrupted ones too: what it has over stall_max_ns is the scheduler's, or a wait inside the allocator.",
         |t| stall_of_all(t, 1.0) }
 }

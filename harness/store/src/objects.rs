@@ -208,7 +208,7 @@ fn store(url: &Url) -> Result<Box<dyn ObjectStore>, Error> {
 }
 
 /// `url` without what may be secret in it, whether it is one or not.
-fn redacted(url: &str) -> String {
+pub(crate) fn redacted(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     match url.split_once("://") {
         Some((scheme, rest)) => {

@@ -7,6 +7,7 @@ use heapgate_core::render::page::Against;
 use heapgate_core::report::Report;
 
 use super::exports::Exports;
+use super::figures::{Figures, Measured};
 use super::{Global, selection::Selection, shown::Shown};
 use crate::base;
 use crate::fail::Failure;
@@ -39,6 +40,8 @@ pub struct Ab {
     shown: Shown,
     #[command(flatten)]
     exports: Exports,
+    #[command(flatten)]
+    figures: Figures,
 }
 
 const EXAMPLES: &str = "\
@@ -50,6 +53,7 @@ Examples:
 impl Ab {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
         self.exports.check()?;
+        let destinations = self.figures.destinations("ab")?;
         let config = global.config()?.interleaved();
         let (session, names) = self.session(&config)?;
         let mut rounds = self.budget.rounds(&config);
@@ -67,11 +71,16 @@ impl Ab {
         calibrate(&mut verdict, &config.baselines, &a.fingerprint.machine.class());
         let b = names.on_one_name(b);
         let exported = self.exports.write(&b, &verdict, &Against::report(&names.on_one_name(&a)));
-        self.shown.print(&b, &verdict, global)?;
+        let measured = Measured { report: &b, verdict: Some(&verdict), planted: self.selection.is_planted() };
+        let textfile = destinations.write(measured);
+        let printed = self.shown.print(&b, &verdict, global);
+        destinations.push(measured);
+        printed?;
         // A workload that failed on either side leaves nothing to compare.
         let failed = [&a, &b].into_iter().find(|report| report.trials.iter().any(|t| !t.outcome.is_completed()));
         let code = end.code(exit::exit_code(&verdict, failed.unwrap_or(&b)))?;
         exported?;
+        textfile?;
         Ok(code)
     }
 

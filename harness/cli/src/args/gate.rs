@@ -13,6 +13,7 @@ use heapgate_core::report::{Cell, Report};
 use heapgate_store::history::{Mode, Purpose, Store, StoreError};
 
 use super::exports::Exports;
+use super::figures::{Figures, Measured};
 use super::{Global, selection::Selection, shown::Shown};
 use crate::fail::Failure;
 use crate::history::{self, StoreArgs};
@@ -47,11 +48,14 @@ pub struct Gate {
     store: StoreArgs,
     #[command(flatten)]
     exports: Exports,
+    #[command(flatten)]
+    figures: Figures,
 }
 
 impl Gate {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
         self.exports.check()?;
+        let destinations = self.figures.destinations("gate")?;
         let mut config = global.config()?;
         if let Some(folder) = &self.baselines {
             config.baselines.clone_from(folder);
@@ -104,14 +108,18 @@ impl Gate {
         calibrate(&mut verdict, &config.baselines, &report.fingerprint.machine.class());
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let exported = self.exports.write(&report, &verdict, &Against::lookups(&lookups));
+        let measured = Measured { report: &report, verdict: Some(&verdict), planted: self.selection.is_planted() };
+        let textfile = destinations.write(measured);
         let printed = self.shown.print(&report, &verdict, global);
         // Nobody waits for the verdict while a server is asked.
         if self.report.is_none() {
             self.selection.append(&store, &report, Purpose::Gate, Some(verdict.decision));
         }
+        destinations.push(measured);
         printed?;
         let code = end.code(exit::exit_code(&verdict, &report))?;
         exported?;
+        textfile?;
         Ok(code)
     }
 }

@@ -8,6 +8,7 @@ mod describe;
 mod diff;
 mod experiment;
 mod exports;
+mod figures;
 mod gate;
 mod history;
 mod list;
@@ -17,6 +18,7 @@ mod run;
 pub mod selection;
 mod serve;
 mod shown;
+mod top;
 mod trace;
 mod trial;
 
@@ -105,6 +107,7 @@ enum Verb {
     History(Box<history::History>),
     Calibrate(Box<calibrate::Calibrate>),
     List(list::List),
+    Top(top::Top),
     Experiment(experiment::ExperimentArgs),
     Trace(trace::Trace),
     Serve(serve::Serve),
@@ -138,6 +141,7 @@ impl Cli {
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::History(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
+            Verb::Top(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trace(verb) => verb.execute(),
             Verb::Serve(verb) => verb.execute(&self.global),

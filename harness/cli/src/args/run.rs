@@ -11,6 +11,7 @@ use heapgate_segment::layout::Level;
 use heapgate_segment::stacks::MAX_STACK_PERIOD;
 use heapgate_store::objects::{ObjectError, Objects};
 
+use super::figures::{Figures, Measured};
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
 use crate::history::StoreArgs;
@@ -40,6 +41,8 @@ pub struct Run {
     json: bool,
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    figures: Figures,
 }
 
 /// A sample takes about 3 µs. On the HF tokenizer (3 million allocations a trial) one in 64 made 1.35 times the CPU time,
@@ -50,6 +53,7 @@ impl Run {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
         // A wrong URL is told before anything is measured.
         let place = self.put.as_deref().map(|url| self.place(url)).transpose()?;
+        let destinations = self.figures.destinations("run")?;
         let config = global.config()?;
         let store = self.store.place(&config)?;
         let mut session = self.selection.session(&config)?;
@@ -70,15 +74,19 @@ impl Run {
         } else {
             render::run::render(&ran.report, global.options(false))
         };
+        let measured = Measured { report: &ran.report, verdict: None, planted: self.selection.is_planted() };
+        let written = destinations.write(measured);
         let printed = print(&text);
         // A shard is part of a run, which comes into the history when it is merged.
         if self.shard.is_none() {
             self.selection.append(&store, &ran.report, Purpose::Run, None);
         }
+        destinations.push(measured);
         printed?;
         let completed = ran.report.trials.iter().all(|t| t.outcome.is_completed());
         let code = ran.end.code(if completed { exit::PASS } else { exit::WORKLOAD_FAILED })?;
         stored?;
+        written?;
         Ok(code)
     }
 

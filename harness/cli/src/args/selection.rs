@@ -220,6 +220,11 @@ impl Selection {
         }
     }
 
+    /// Whether a regression is planted in what is selected.
+    pub fn is_planted(&self) -> bool {
+        !self.inject.is_empty()
+    }
+
     /// The parameters that `--text` and `--lossy` stand for. The file is read here, so that one that is of no use is
     /// told before anything runs.
     fn text_params(&self, source: &Source) -> Result<Vec<String>, Failure> {

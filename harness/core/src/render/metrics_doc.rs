@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::human;
 use super::list::{better, kind};
+use crate::export::RUN_FAMILIES;
 use crate::metric::{ALL, Kind, Unit};
 
 const INTRODUCTION: &str = "\
@@ -48,8 +49,23 @@ pub fn render() -> String {
         }
     }
     out.push_str(FROM_HISTORY);
+    out.push_str(PUSHED);
+    for family in RUN_FAMILIES {
+        let _ = writeln!(out, "| `{}` | {} |", family.name, family.help);
+    }
     out
 }
+
+const PUSHED: &str = "
+## For Prometheus
+
+What `--push` and `--textfile` of `run`, `gate` and `ab` give: the medians of the repetitions under the names above, in base units (seconds, bytes, ratios), and the
+families below. Everything is a gauge. Series have the labels `verb`, `machine_class`, `matrix` (a hash of the cells that were run), `branch` where known and
+`commit`; those of a cell also `workload`, `variant`, `allocator` and `parameters`; those of a comparison also `metric`, by its name in the first column above.
+
+| family | |
+|---|---|
+";
 
 const FROM_HISTORY: &str = "
 ## Against the history
