@@ -26,8 +26,10 @@ fn long(cells: usize, reps: u32) -> Report {
         trial.rss_series = (0..1000).map(|i| (i as f64 * 4.0, bytes(i))).collect();
         trial.live_series = (0..1000).map(|i| ((i * 31 % 1000) as i64, bytes(i) as i64)).collect();
         let measure = trial.phases.iter_mut().find(|p| p.kind == crate::report::PhaseKind::Measure).unwrap();
-        measure.stalls.clean.alloc =
-            (100..heapgate_segment::histogram::BUCKETS as u32).step_by(5).map(|bucket| (bucket, 1 + u64::from(bucket) * index)).collect();
+        measure.stalls.clean.alloc = (100..heapgate_segment::histogram::BUCKETS as u32)
+            .step_by(5)
+            .map(|bucket| (bucket, 1 + u64::from(bucket) * index))
+            .collect();
     }
     report.trials.iter_mut().for_each(testing::recompute);
     report
