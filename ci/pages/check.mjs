@@ -259,13 +259,15 @@ for (const colorScheme of ["light", "dark"])
             const contrast = (selector) => {
               const element = document.querySelector(selector);
               if (!element) return [selector, 21];
-              const ink = luminance(getComputedStyle(element).color);
-              return [selector, (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05)];
+              const { color, backgroundColor } = getComputedStyle(element);
+              const ink = luminance(color);
+              const ground = /, 0\)$/.test(backgroundColor) ? paper : luminance(backgroundColor);
+              return [selector, (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05)];
             };
             return {
               inner: innerWidth,
               scroll: document.documentElement.scrollWidth,
-              contrasts: ["body", ".dim", "a", ".FAIL", ".better", ".unsure", "td.mark.pass"].map(contrast),
+              contrasts: ["body", "h1 .word", ".dim", "a", ".FAIL", ".better", ".unsure", "td.mark.pass"].map(contrast),
               paper,
             };
           });
@@ -280,6 +282,10 @@ for (const colorScheme of ["light", "dark"])
             await page.waitForFunction(() => !document.querySelector("details.cell[open] > figure.chart:not(.live)"));
             await page.evaluate(() => scrollTo(0, 0));
             await page.screenshot({ path: `${shots}/${name}-${colorScheme}-${device}-full.png`, fullPage: true });
+            const charts = page.locator("details.cell[open] > figure.chart");
+            for (const [index, what] of ["rss", "live", "stalls"].entries())
+              await charts.nth(index).screenshot({ path: `${shots}/${what}-${colorScheme}-${device}.png` });
+            await page.locator(".side-by-side").first().screenshot({ path: `${shots}/memory-${colorScheme}-${device}.png` });
           }
         });
     });
