@@ -4,6 +4,8 @@
 const POLL_MS = 2000;
 // Kept of each process: five minutes.
 const KEPT = 150;
+// Room for so much from the beginning: a minute.
+const ROOM = 30;
 // Rows that are drawn at first, and added with each press of the button.
 const ROWS = 50;
 
@@ -121,7 +123,7 @@ function drawLine(line, values, logarithmic) {
   const points = [];
   values.forEach((value, index) => {
     if (value === null || value === undefined) return;
-    const x = KEPT > 1 ? 100 - ((values.length - 1 - index) * 100) / (KEPT - 1) : 100;
+    const x = 100 - ((values.length - 1 - index) * 100) / (Math.max(ROOM, values.length) - 1);
     const y = high > low ? 19 - ((scale(value) - low) / (high - low)) * 18 : 10;
     points.push(`${x.toFixed(1)},${y.toFixed(1)}`);
   });
@@ -227,9 +229,10 @@ function drawMap() {
   const columns = history[byId("kind").value];
   const bounds = latest.stall_bounds_ns;
   const height = (box.height - BOTTOM) / (bounds.length + 1);
-  const width = (box.width - LEFT) / KEPT;
+  const room = Math.max(ROOM, columns.length);
+  const width = (box.width - LEFT) / room;
   const most = Math.log1p(Math.max(1, ...columns.map((column) => Math.max(...column))));
-  const x = (index) => LEFT + (KEPT - columns.length + index) * width;
+  const x = (index) => LEFT + (room - columns.length + index) * width;
   const y = (bucket) => box.height - BOTTOM - (bucket + 1) * height;
   columns.forEach((column, index) => {
     column.forEach((n, bucket) => {
@@ -244,8 +247,7 @@ function drawMap() {
   pen.strokeStyle = style.getPropertyValue("--line");
   pen.textBaseline = "middle";
   bounds.forEach((bound, bucket) => {
-    // A line for each power of ten.
-    if (bucket % 3 !== 0) return;
+    if (!/^10*$/.test(bound)) return;
     pen.fillText(duration(bound), 4, y(bucket));
     pen.beginPath();
     pen.moveTo(LEFT, y(bucket));
@@ -351,7 +353,8 @@ byId("map").addEventListener("keydown", (event) => {
 byId("map").addEventListener("pointermove", (event) => {
   const box = byId("map").getBoundingClientRect();
   const length = histories.get(chosen)?.times.length ?? 0;
-  const column = Math.floor((event.clientX - box.left - LEFT) / ((box.width - LEFT) / KEPT)) - (KEPT - length);
+  const room = Math.max(ROOM, length);
+  const column = Math.floor((event.clientX - box.left - LEFT) / ((box.width - LEFT) / room)) - (room - length);
   if (column >= 0 && column < length) {
     cursor = column;
     drawMap();
