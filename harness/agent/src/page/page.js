@@ -17,6 +17,8 @@ const histories = new Map(); // id → { times, live_bytes, rss_bytes, window_p9
 const rows = new Map(); // id → elements
 let latest = null;
 let chosen = null;
+// Until somebody chooses, and until it is known who stalls: the first one in order.
+let undecided = 2;
 let shown = ROWS;
 let paused = false;
 let cursor = null;
@@ -80,7 +82,8 @@ function take(answer) {
   for (const process of answer.processes) remember(process, answer.taken_unix_ms, answer.stall_bounds_ns);
   const present = new Set(answer.processes.map((process) => process.id));
   for (const id of histories.keys()) if (!present.has(id)) histories.delete(id);
-  if (chosen === null || !present.has(chosen)) choose(ordered()[0]?.id ?? null);
+  if (undecided > 0 || !present.has(chosen)) choose(ordered()[0]?.id ?? null);
+  undecided -= 1;
 }
 
 // --- the table ---
@@ -132,7 +135,10 @@ function drawLine(line, values, logarithmic) {
 
 function newRow(process) {
   const name = element("button", { type: "button" }, process.service);
-  name.addEventListener("click", () => choose(process.id));
+  name.addEventListener("click", () => {
+    undecided = 0;
+    choose(process.id);
+  });
   const sub = element("span", { class: "sub" });
   const cells = { service: element("td", {}, name, sub) };
   const lines = {};
