@@ -265,4 +265,26 @@ mod tests {
             assert!(error.contains(named), "{text}: {error}");
         }
     }
+
+    #[test]
+    fn files_that_change_are_read_again_and_wrong_ones_change_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.yml");
+        let put = |user: &str, hash: &str| fs::write(&path, format!("basic_auth_users:\n  {user}: {hash}\n")).unwrap();
+        put("alice", HASH);
+        let config = WebConfig::load(&path).unwrap();
+        let later = || {
+            config.state.lock().unwrap().looked -= LOOK_AGAIN;
+            let (loaded, error) = config.current();
+            (loaded.users.keys().cloned().collect::<Vec<_>>(), error.is_some())
+        };
+        assert_eq!(later(), (vec!["alice".to_owned()], false));
+        put("robert", HASH);
+        assert_eq!(later(), (vec!["robert".to_owned()], false));
+        put("mallory", "secret");
+        assert_eq!(later(), (vec!["robert".to_owned()], true), "what was said before holds on");
+        assert_eq!(later(), (vec!["robert".to_owned()], false), "said once");
+        put("alice", HASH);
+        assert_eq!(later(), (vec!["alice".to_owned()], false));
+    }
 }

@@ -4,6 +4,8 @@
 const POLL_MS = 2000;
 // Kept of each process: five minutes.
 const KEPT = 150;
+// Room for so much from the beginning: a minute.
+const ROOM = 30;
 // Rows that are drawn at first, and added with each press of the button.
 const ROWS = 50;
 
@@ -15,6 +17,8 @@ const histories = new Map(); // id → { times, live_bytes, rss_bytes, window_p9
 const rows = new Map(); // id → elements
 let latest = null;
 let chosen = null;
+// Until somebody chooses, and until it is known who stalls: the first one in order.
+let undecided = 2;
 let shown = ROWS;
 let paused = false;
 let cursor = null;
@@ -78,7 +82,8 @@ function take(answer) {
   for (const process of answer.processes) remember(process, answer.taken_unix_ms, answer.stall_bounds_ns);
   const present = new Set(answer.processes.map((process) => process.id));
   for (const id of histories.keys()) if (!present.has(id)) histories.delete(id);
-  if (chosen === null || !present.has(chosen)) choose(ordered()[0]?.id ?? null);
+  if (undecided > 0 || !present.has(chosen)) choose(ordered()[0]?.id ?? null);
+  undecided -= 1;
 }
 
 // --- the table ---
@@ -121,7 +126,7 @@ function drawLine(line, values, logarithmic) {
   const points = [];
   values.forEach((value, index) => {
     if (value === null || value === undefined) return;
-    const x = KEPT > 1 ? 100 - ((values.length - 1 - index) * 100) / (KEPT - 1) : 100;
+    const x = 100 - ((values.length - 1 - index) * 100) / (Math.max(ROOM, values.length) - 1);
     const y = high > low ? 19 - ((scale(value) - low) / (high - low)) * 18 : 10;
     points.push(`${x.toFixed(1)},${y.toFixed(1)}`);
   });
@@ -130,7 +135,10 @@ function drawLine(line, values, logarithmic) {
 
 function newRow(process) {
   const name = element("button", { type: "button" }, process.service);
-  name.addEventListener("click", () => choose(process.id));
+  name.addEventListener("click", () => {
+    undecided = 0;
+    choose(process.id);
+  });
   const sub = element("span", { class: "sub" });
   const cells = { service: element("td", {}, name, sub) };
   const lines = {};
@@ -227,9 +235,10 @@ function drawMap() {
   const columns = history[byId("kind").value];
   const bounds = latest.stall_bounds_ns;
   const height = (box.height - BOTTOM) / (bounds.length + 1);
-  const width = (box.width - LEFT) / KEPT;
+  const room = Math.max(ROOM, columns.length);
+  const width = (box.width - LEFT) / room;
   const most = Math.log1p(Math.max(1, ...columns.map((column) => Math.max(...column))));
-  const x = (index) => LEFT + (KEPT - columns.length + index) * width;
+  const x = (index) => LEFT + (room - columns.length + index) * width;
   const y = (bucket) => box.height - BOTTOM - (bucket + 1) * height;
   columns.forEach((column, index) => {
     column.forEach((n, bucket) => {
@@ -244,8 +253,7 @@ function drawMap() {
   pen.strokeStyle = style.getPropertyValue("--line");
   pen.textBaseline = "middle";
   bounds.forEach((bound, bucket) => {
-    // A line for each power of ten.
-    if (bucket % 3 !== 0) return;
+    if (!/^10*$/.test(bound)) return;
     pen.fillText(duration(bound), 4, y(bucket));
     pen.beginPath();
     pen.moveTo(LEFT, y(bucket));
@@ -351,7 +359,8 @@ byId("map").addEventListener("keydown", (event) => {
 byId("map").addEventListener("pointermove", (event) => {
   const box = byId("map").getBoundingClientRect();
   const length = histories.get(chosen)?.times.length ?? 0;
-  const column = Math.floor((event.clientX - box.left - LEFT) / ((box.width - LEFT) / KEPT)) - (KEPT - length);
+  const room = Math.max(ROOM, length);
+  const column = Math.floor((event.clientX - box.left - LEFT) / ((box.width - LEFT) / room)) - (room - length);
   if (column >= 0 && column < length) {
     cursor = column;
     drawMap();

@@ -6,6 +6,8 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -39,7 +41,20 @@ fn the_page_shows_the_figures_of_the_json_and_asks_nobody_else() {
     let url = format!("http://{}/", server.address);
     let mut node = Command::new("node");
     node.arg(script).args(["chromium", &url]).args(std::env::var_os("HEAPGATE_SCREENSHOTS"));
-    let ran = node.stdin(Stdio::null()).output().expect("started");
+    let ended = AtomicBool::new(false);
+    let ran = std::thread::scope(|scope| {
+        // A service at work, while the page looks at it.
+        scope.spawn(|| {
+            while !ended.load(Relaxed) {
+                services[1].count(500, 300);
+                services[1].count(3, 2_000_000);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let ran = node.stdin(Stdio::null()).output().expect("started");
+        ended.store(true, Relaxed);
+        ran
+    });
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let found: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
 
@@ -86,6 +101,8 @@ fn the_page_shows_the_figures_of_the_json_and_asks_nobody_else() {
         "1,234,567",
     ];
     assert_eq!(texts, expected);
+    let reading = found["reading"].as_str().expect("text");
+    assert!(reading.contains(" calls, ") && reading.contains("the longest at most 2.5 ms"), "{reading}");
     assert_eq!(found["chosen"], rows[1]["id"], "by keyboard alone");
     assert!(found["cursor"].as_u64().is_some(), "the map's cursor moves by keyboard");
     assert!(found["columns"].as_u64().is_some_and(|columns| columns > 0));
