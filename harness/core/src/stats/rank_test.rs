@@ -7,11 +7,7 @@ use std::collections::BTreeMap;
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::two_samples::mann_whitney_counts;
-
-/// Up to this product of sizes the distribution is counted out; beyond, the normal approximation is right to a few
-/// thousandths of itself, and counting takes seconds.
-const LARGEST_EXACT: usize = 4_000;
+use super::two_samples::{LARGEST_EXACT, mann_whitney_counts, mann_whitney_moments};
 
 /// The probability of `other` exceeding `base` in as many pairs, if both are of one distribution. A pair of equal values
 /// speaks against it, so that the probability is rather too large than too small. 1 where a sample is empty.
@@ -29,7 +25,7 @@ pub fn p_greater(base: &[f64], other: &[f64]) -> f64 {
     }
     let above = base.iter().map(|b| other.iter().filter(|&o| o > b).count()).sum::<usize>();
     if n * m > LARGEST_EXACT {
-        return approximate(n as f64, m as f64, above as f64);
+        return approximate(n, m, above);
     }
     // Those with at least `above` pairs are as many as those with at most the rest.
     at_most(n, m, n * m - above)
@@ -65,9 +61,9 @@ pub fn least_p(n: usize, m: usize) -> f64 {
 }
 
 /// By the normal distribution with the statistic's mean and variance, and the correction for continuity.
-fn approximate(n: f64, m: f64, above: f64) -> f64 {
-    let deviation = (n * m * (n + m + 1.0) / 12.0).sqrt();
-    Normal::standard().sf((above - n * m / 2.0 - 0.5) / deviation)
+fn approximate(n: usize, m: usize, above: usize) -> f64 {
+    let (mean, deviation) = mann_whitney_moments(n, m);
+    Normal::standard().sf((above as f64 - mean - 0.5) / deviation)
 }
 
 #[cfg(test)]
@@ -97,7 +93,7 @@ mod tests {
         let all: f64 = counts.iter().sum();
         for above in [1800, 2000, 2200] {
             let exact = counts[..=3600 - above].iter().sum::<f64>() / all;
-            let near = approximate(60.0, 60.0, above as f64);
+            let near = approximate(60, 60, above);
             assert!((near - exact).abs() < 0.005, "{above}: {near} {exact}");
         }
     }

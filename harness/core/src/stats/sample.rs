@@ -13,6 +13,15 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
+/// At most `most` of the values, sorted: evenly spaced in their order where there are more.
+#[must_use]
+pub fn evenly(values: &[f64], most: usize) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let (n, kept) = (sorted.len(), sorted.len().min(most));
+    (0..kept).map(|i| sorted[(2 * i + 1) * n / (2 * kept)]).collect()
+}
+
 /// Whether `a` and `b` are the same number but for the last binary digit, which text and back may cost. Whole numbers
 /// up to 2^50 are told apart.
 #[must_use]
@@ -30,6 +39,14 @@ mod tests {
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 3.0, 5.0]), Some(4.0));
+    }
+
+    #[test]
+    fn few_values_stand_evenly_for_many() {
+        let values: Vec<f64> = (0..100).rev().map(f64::from).collect();
+        assert_eq!(evenly(&values, 4), [12.0, 37.0, 62.0, 87.0]);
+        assert_eq!(evenly(&[3.0, 1.0], 4), [1.0, 3.0]);
+        assert!(evenly(&[], 4).is_empty());
     }
 
     #[test]

@@ -231,7 +231,7 @@ pub fn two_modes(values: &[f64]) -> f64 {
     if values.len() < 2 * SMALLEST_MODE {
         return 1.0;
     }
-    let sample = thinned(&spread_ties(values));
+    let sample = super::sample::evenly(&spread_ties(values), MODES_SEEN_IN);
     let seen = split(&sample);
     if seen <= 0.0 {
         return 1.0;
@@ -304,12 +304,6 @@ fn spread_ties(values: &[f64]) -> Vec<f64> {
             group.iter().enumerate().map(move |(i, v)| v + step * ((i as f64 + 0.5) / size - 0.5))
         })
         .collect()
-}
-
-/// At most [`MODES_SEEN_IN`] of the sorted values, evenly spaced.
-fn thinned(sorted: &[f64]) -> Vec<f64> {
-    let (n, kept) = (sorted.len(), sorted.len().min(MODES_SEEN_IN));
-    (0..kept).map(|i| sorted[(2 * i + 1) * n / (2 * kept)]).collect()
 }
 
 #[cfg(test)]

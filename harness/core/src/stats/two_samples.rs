@@ -6,6 +6,8 @@
 //! Statistical Methods", chapter 4.2–4.3). The test's distribution is computed exactly, so that five repetitions are
 //! not taken for fifty.
 
+use statrs::distribution::{ContinuousCDF, Normal};
+
 use super::sample;
 
 /// The factor between two samples.
@@ -28,6 +30,14 @@ pub struct Interval {
     pub confidence: f64,
 }
 
+/// Up to this product of sizes the distribution of the statistic is counted out; beyond, the normal approximation is right
+/// to a few thousandths of itself, and counting takes seconds, then hours.
+pub(super) const LARGEST_EXACT: usize = 4_000;
+
+/// Of larger samples so many values stand for all, evenly spaced in order: a quarter of a million ratios tell the median and
+/// the ends of the interval to a few thousandths of the spread, and are sorted at once.
+const MOST_VALUES: usize = 500;
+
 /// By which factor `other` exceeds `base`, with an interval of at least `confidence` (0 to 1). Values must not be
 /// negative nor NaN. Samples without any spread are taken as exact: their factor is known.
 ///
@@ -40,7 +50,8 @@ pub struct Interval {
 /// `None` where a sample is empty.
 #[must_use]
 pub fn factor(base: &[f64], other: &[f64], confidence: f64) -> Option<Factor> {
-    let mut ratios: Vec<f64> = base.iter().flat_map(|&b| other.iter().map(move |&o| ratio(b, o))).collect();
+    let [few_base, few_other] = [base, other].map(|values| sample::evenly(values, MOST_VALUES));
+    let mut ratios: Vec<f64> = few_base.iter().flat_map(|&b| few_other.iter().map(move |&o| ratio(b, o))).collect();
     ratios.sort_unstable_by(f64::total_cmp);
     let estimate = median(&ratios)?;
     let exact = |values: &[f64]| values.len() > 1 && values.iter().all(|&v| sample::same(v, values[0]));
@@ -48,6 +59,8 @@ pub fn factor(base: &[f64], other: &[f64], confidence: f64) -> Option<Factor> {
         Some(Interval { low: estimate, high: estimate, confidence: 1.0 })
     } else {
         let (rank, confidence) = interval_rank(base.len(), other.len(), confidence)?;
+        // The same share of the ratios, where they are not all.
+        let rank = rank.map(|rank| (rank * ratios.len() / (base.len() * other.len())).max(1));
         rank.map(|rank| Interval { low: ratios[rank - 1], high: ratios[ratios.len() - rank], confidence })
     };
     Some(Factor { estimate, interval })
@@ -72,9 +85,14 @@ fn median(sorted: &[f64]) -> Option<f64> {
 /// Which of the sorted ratios, counted from 1 at either end, bound the interval, and its true confidence; no rank where
 /// even the outermost two don't reach `confidence`.
 fn interval_rank(n: usize, m: usize, confidence: f64) -> Option<(Option<usize>, f64)> {
+    let tail = (1.0 - confidence) / 2.0;
+    if n * m > LARGEST_EXACT {
+        let (mean, deviation) = mann_whitney_moments(n, m);
+        let rank = (mean + 0.5 + deviation * Normal::standard().inverse_cdf(tail)).floor();
+        return Some(((rank >= 1.0).then_some(rank as usize), confidence));
+    }
     let counts = mann_whitney_counts(n, m);
     let all: f64 = counts.iter().sum();
-    let tail = (1.0 - confidence) / 2.0;
     let mut below = 0.0;
     let mut reached = (None, 0.0);
     for (u, count) in counts.iter().enumerate() {
@@ -85,6 +103,12 @@ fn interval_rank(n: usize, m: usize, confidence: f64) -> Option<(Option<usize>, 
         reached = (Some(u + 1), 1.0 - 2.0 * below / all);
     }
     Some(reached)
+}
+
+/// Mean and standard deviation of the Mann–Whitney statistic.
+pub(super) fn mann_whitney_moments(n: usize, m: usize) -> (f64, f64) {
+    let (n, m) = (n as f64, m as f64);
+    (n * m / 2.0, (n * m * (n + m + 1.0) / 12.0).sqrt())
 }
 
 /// In how many of the orders of `n` and `m` values each value of the Mann–Whitney statistic comes up (Mann and Whitney
@@ -113,6 +137,7 @@ pub(super) fn mann_whitney_counts(n: usize, m: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::random::SplitMix64;
 
     /// Known answers: the table of critical values in Hollander, Wolfe and Chicken; R's `qwilcox`.
     #[test]
@@ -165,5 +190,22 @@ mod tests {
             .count();
         // 96.8 % of 2,000 is 1,937; three standard deviations are 24.
         assert!((1_912..=1_961).contains(&covered), "{covered}");
+    }
+
+    #[test]
+    fn beyond_what_is_counted_out_the_interval_goes_on_as_before() {
+        let (exact, _) = interval_rank(63, 63, 0.95).unwrap();
+        let (mean, deviation) = mann_whitney_moments(63, 63);
+        let near = mean + 0.5 - 1.959_964 * deviation;
+        assert!((exact.unwrap() as f64 - near).abs() < 2.0, "{exact:?} {near}");
+        let mut random = SplitMix64::new(1);
+        let mut values = |center: f64| (0..3_000).map(|_| center + random.normal()).collect::<Vec<f64>>();
+        let (base, other) = (values(100.0), values(101.0));
+        let factor = factor(&base, &other, 0.95).unwrap();
+        let interval = factor.interval.unwrap();
+        // A normal sample's mean is known to 1.96 √(2 / 3,000): ±0.05 of 100.
+        assert!((factor.estimate - 1.01).abs() < 6e-4, "{factor:?}");
+        assert!(interval.low < factor.estimate && factor.estimate < interval.high, "{factor:?}");
+        assert!((4e-4..2e-3).contains(&(interval.high - interval.low)), "{factor:?}");
     }
 }
