@@ -66,10 +66,8 @@ impl Top {
                 "top draws on a terminal, and standard output is none; print the list with --once",
             ));
         }
-        match top::run(state, source, options.style.color)? {
-            None => Ok(exit::PASS),
-            Some(_) => Ok(exit::INTERRUPTED),
-        }
+        let signalled = top::run(state, source, options.style.color)?;
+        Ok(if signalled { exit::INTERRUPTED } else { exit::PASS })
     }
 }
 

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use heapgate_core::exit;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::source::Source;
 use super::state::{Action, State};
@@ -14,18 +16,16 @@ use super::view;
 /// How long a signal may wait for its answer.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Shows `state` until its user has seen enough; returns the signal that ended it, if one did.
+/// How long the loop has to end by itself after a signal.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Shows `state` until its user has seen enough; returns whether a signal ended it.
 ///
 /// # Errors
 /// If the terminal can't be used. What can't be read of processes is shown, not an error.
-pub fn run(mut state: State, mut source: Source, color: bool) -> std::io::Result<Option<i32>> {
-    let signals = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
-    let mut came = Vec::new();
-    for signal in signals {
-        let flag = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(signal, Arc::clone(&flag))?;
-        came.push((signal, flag));
-    }
+pub fn run(mut state: State, mut source: Source, color: bool) -> std::io::Result<bool> {
+    let signalled = Arc::new(AtomicBool::new(false));
+    end_by_signal(Arc::clone(&signalled))?;
     // It also puts the terminal back before a panic is told.
     let mut terminal = ratatui::try_init()?;
     let _restored = Restored;
@@ -50,13 +50,28 @@ pub fn run(mut state: State, mut source: Source, color: bool) -> std::io::Result
                 && let Some(action) = action(key)
                 && !state.act(action)
             {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        if let Some((signal, _)) = came.iter().find(|(_, flag)| flag.load(Relaxed)) {
-            return Ok(Some(*signal));
+        if signalled.load(Relaxed) {
+            return Ok(true);
         }
     }
+}
+
+/// Ends the loop at a signal. Of a terminal that has hung up, crossterm reads nothing for ever and does not come back, so
+/// what has not ended after a while is ended from here.
+fn end_by_signal(signalled: Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    std::thread::spawn(move || {
+        signals.forever().next();
+        signalled.store(true, Relaxed);
+        std::thread::sleep(GRACE);
+        // A terminal that is gone can't be put back, which nobody is left to hear of.
+        let _ = ratatui::try_restore();
+        std::process::exit(exit::INTERRUPTED.into());
+    });
+    Ok(())
 }
 
 /// Puts the terminal back when it goes.
@@ -64,7 +79,8 @@ struct Restored;
 
 impl Drop for Restored {
     fn drop(&mut self) {
-        ratatui::restore();
+        // As above.
+        let _ = ratatui::try_restore();
     }
 }
 

@@ -168,6 +168,9 @@ fn draw_details(frame: &mut Frame<'_>, process: &Process, area: Rect, color: boo
     frame.render_widget(Paragraph::new(histogram(process, color)), right);
 }
 
+/// A curve: its name, the column that has its present value, and its points.
+type Curve = (&'static str, Column, fn(&Point) -> f64);
+
 /// What doesn't fit into the list, and the curves.
 fn figures(process: &Process, width: usize, color: bool) -> Vec<Line<'static>> {
     let reading = &process.reading;
@@ -177,7 +180,6 @@ fn figures(process: &Process, width: usize, color: bool) -> Vec<Line<'static>> {
         Line::raw(format!("{}, {}", cell(Column::Allocator), level(process))),
         Line::raw(""),
     ];
-    type Curve = (&'static str, Column, fn(&Point) -> f64);
     let curves: [Curve; 4] = [
         ("live", Column::LiveBytes, |point| point.live_bytes),
         ("rss", Column::Rss, |point| point.rss_bytes),
