@@ -31,7 +31,7 @@ pub(super) fn mark(decision: &Decision) -> (&'static str, &'static str) {
 pub(super) fn compared(out: &mut String, of: &OfCell<'_>, detail: Detail) {
     let quiet = |line: &Line| matches!(line.decision, Decision::Pass | Decision::Info | Decision::NotCompared { .. });
     let lines = of.lines.iter().copied().filter(|l| is_shown(l, detail));
-    let (folded, shown): (Vec<&Line>, Vec<&Line>) = lines.partition(|line| quiet(*line));
+    let (folded, shown): (Vec<&Line>, Vec<&Line>) = lines.partition(|line| quiet(line));
     if !shown.is_empty() {
         push_table(out, &shown, of.trials.as_ref(), detail, true);
     }
