@@ -56,7 +56,7 @@ fn vendored_files_are_as_they_were_published() {
     let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
     let row = |line: &str| {
         let mut columns = line.trim_matches('|').split('|').map(|column| column.trim().trim_matches('`').to_owned());
-        Some((columns.next()?, columns.last()?)).filter(|(_, hash)| hash.len() == 64)
+        Some((columns.next()?, columns.next_back()?)).filter(|(_, hash)| hash.len() == 64)
     };
     let rows: Vec<(String, String)> = readme.lines().filter_map(row).collect();
     assert_eq!(rows.len(), 3, "the script, the style and the licence: {readme}");
