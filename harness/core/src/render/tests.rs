@@ -308,14 +308,12 @@ fn exported(format: export::Format) -> String {
 
 /// A page without style and scripts, which are files of their own.
 fn page_without_assets(page: &str) -> String {
-    let mut out = String::new();
-    let mut rest = page;
-    for (open, close) in [("<style>", "</style>"), ("<script>", "</script>\n</body>")] {
-        let (before, inside) = rest.split_once(open).unwrap();
-        out.push_str(before);
-        rest = inside.split_once(close).unwrap().1;
-    }
-    out.split(" - http").next().unwrap().to_owned() + rest
+    let (head, rest) = page.split_once("<style>").unwrap();
+    let (body, scripts) = rest.split_once("</style>").unwrap().1.split_once("<!-- uPlot").unwrap();
+    let (_, end) = scripts.rsplit_once("</script>\n").unwrap();
+    // The hashes change with the scripts.
+    let head = head.split_once("; script-src").unwrap().0.to_owned() + "\">";
+    head + "</head>" + body.split_once("</head>").unwrap().1 + end
 }
 
 /// One snapshot each, named after the format.

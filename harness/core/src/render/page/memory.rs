@@ -81,8 +81,8 @@ fn figure(account: &Account) -> String {
 
 /// A bar for each side, cut into the parts.
 fn bars(account: &Account) -> String {
-    const WIDTH: f64 = 960.0;
-    const LEFT: f64 = 70.0;
+    const WIDTH: f64 = 480.0;
+    const LEFT: f64 = 58.0;
     const BAR: f64 = 20.0;
     const STEP: f64 = 28.0;
     // Live bytes that were never touched make a part negative, which has no length.

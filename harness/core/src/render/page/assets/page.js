@@ -76,13 +76,16 @@
     stalls(numbers) {
       const bars = numbers.series[0].calls.length;
       const edges = Array.from({ length: bars + 1 }, (_, bar) => 10 ** (numbers.first + bar / numbers.bars));
-      const columns = numbers.series.map(({ calls, reps }) => [...calls.map((count) => (count > 0 ? count / reps : null)), null]);
+      // No call is below the axis, where a gap would hide a bar that stands alone: the one long stall that matters.
+      const fewest = Math.min(...numbers.series.flatMap(({ calls, reps }) => calls.filter((count) => count > 0).map((count) => count / reps)));
+      const lowest = 10 ** Math.floor(Math.log10(fewest)) / 2;
+      const columns = numbers.series.map(({ calls, reps }) => [...calls, 0].map((count) => (count > 0 ? count / reps : lowest / 100)));
       return {
         data: [edges, ...columns],
         x: { time: false, distr: 3, range: (_, low, high) => [low, high] },
         y: {
           distr: 3,
-          range: (_, low, high) => [10 ** Math.floor(Math.log10(low ?? 1)) / 2, 10 ** Math.ceil(Math.log10(high ?? 10) + 1e-9)],
+          range: (_, _low, high) => [lowest, 10 ** Math.ceil(Math.log10(Math.max(high ?? 1, fewest)) + 1e-9)],
         },
         xAxis: { splits: decades, values: (_, splits) => splits.map((ns) => onAxis("nanos", ns)), filter: (_, splits) => splits },
         yAxis: { splits: (chart) => decades(chart, "y"), values: (_, splits) => splits.map(powerOfTen), filter: (_, splits) => splits },
@@ -98,7 +101,7 @@
           const { calls, reps } = numbers.series[series];
           return reps > 1 ? `${plain(calls[index] / reps, 4)} of ${plain(calls[index], 4)}` : plain(calls[index], 4);
         },
-        nearest: (column, index) => (index < bars ? (column[index] ?? 0) : null),
+        nearest: (column, index) => (index < bars ? Math.max(column[index], lowest) : null),
         under: (chart) => {
           let right = -Infinity;
           for (const [name, ns] of numbers.marks) {
