@@ -192,7 +192,7 @@ def process(stack, command, environment):
 
 def check(stack, prometheus, ports, environment):
     first = f"http://127.0.0.1:{ports['SERVICE_PORT']}"
-    newer = {**environment, "HEAPGATE_VERSION": "2.0", "HEAPGATE_LEVEL": "exact"}
+    newer = {**environment, "HEAPGATE_VERSION": "2.0", "HEAPGATE_LEVEL": "exact", "HEAPGATE_PUBLISH": "tokenizer"}
     second = process(stack, [TOKENIZER_SERVICE, "--listen", "127.0.0.1:0"], newer).stdout.readline().split()[-1]
     process(stack, [REGIONS], {**environment, "HEAPGATE_PUBLISH": "regions"})
 
