@@ -128,6 +128,38 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_the_process_s_own_are_there_once_it_gave_all_of_them() {
+        let segment = Segment::attached(Level::Count);
+        let read = |newer: &Gauges| Figures::with_gauges(segment.reader(), newer, None, None);
+        let phase = segment.writer.begin_phase(PhaseKind::Measure as u64, None);
+        phase.set_gauge(Gauge::RegionStatus, 1);
+        assert_eq!(read(&Gauges::default()).value(MetricId::RegionActive, 0), None);
+        let regions = [
+            (Gauge::RegionScopes, MetricId::RegionScopes),
+            (Gauge::RegionBytes, MetricId::RegionBytes),
+            (Gauge::RegionHighWaterBytes, MetricId::RegionHighWater),
+            (Gauge::RegionTailWasteBytes, MetricId::RegionTailWaste),
+            (Gauge::RegionChunksAcquired, MetricId::RegionChunks),
+            (Gauge::RegionChunksReused, MetricId::RegionReuses),
+            (Gauge::RegionChunksPeak, MetricId::RegionPeakChunks),
+            (Gauge::RegionLargeFallbacks, MetricId::RegionFallbacks),
+            (Gauge::RegionEscapedObjects, MetricId::RegionEscapes),
+        ];
+        for (value, (gauge, _)) in (10u64..).zip(regions) {
+            phase.set_gauge(gauge, value);
+        }
+        let mut newer = Gauges::default();
+        newer.set(Gauge::RegionScopes, 99);
+        let figures = read(&newer);
+        assert_eq!(figures.value(MetricId::RegionActive, 0), Some(1.0));
+        assert_eq!(figures.value(MetricId::RegionScopes, 0), Some(99.0), "newer than the segment's");
+        for (value, (_, metric)) in (10u32..).zip(regions).skip(1) {
+            assert_eq!(figures.value(metric, 0), Some(f64::from(value)), "{metric:?}");
+        }
+        assert_eq!(figures.value(MetricId::JemallocActive, 0), None);
+    }
+
+    #[test]
     fn parts_of_resident_memory_add_up_and_are_not_made_up() {
         let segment = Segment::attached(Level::Count);
         let slot = segment.writer.claim(1).unwrap();

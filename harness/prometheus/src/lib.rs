@@ -20,7 +20,7 @@
 //! | [`families`], [`text`] | the two forms of an exposition: for a registry, and written as it comes |
 //! | [`collector`] | this process, for its own registry |
 //!
-//! What a process costs that is asked: some tens of microseconds a thread, and nothing while nobody asks.
+//! A look takes some microseconds for each thread that has allocated, and nothing while nobody asks.
 
 pub mod catalogue;
 #[cfg(feature = "jemalloc")]

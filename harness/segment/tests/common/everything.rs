@@ -13,13 +13,16 @@ use heapgate_segment::size_class::SIZE_CLASSES;
 const OPERATIONS: [Operation; 4] = [Operation::Alloc, Operation::AllocZeroed, Operation::Realloc, Operation::Dealloc];
 
 /// Every gauge there is.
-const GAUGES: [Gauge; 17] = [
+const GAUGES: [Gauge; 20] = [
     Gauge::JemallocAllocated,
     Gauge::JemallocActive,
     Gauge::JemallocResident,
     Gauge::JemallocMapped,
     Gauge::JemallocRetained,
     Gauge::JemallocMetadata,
+    Gauge::JemallocPurges,
+    Gauge::JemallocMadvises,
+    Gauge::JemallocPurgedBytes,
     Gauge::RegionStatus,
     Gauge::RegionErrno,
     Gauge::RegionScopes,
