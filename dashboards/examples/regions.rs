@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use heapgate_alloc::Telemetry;
-use heapgate_alloc::segment::layout::{Gauge, PhaseKind};
+use heapgate_alloc::segment::layout::Gauge;
 use heapgate_region::{Region, Status};
 
 #[global_allocator]
@@ -21,7 +21,6 @@ const REFRESH_EVERY: usize = 10;
 
 fn main() {
     let session = heapgate_alloc::session();
-    let phase = session.map(|session| session.begin_phase(PhaseKind::Measure as u64));
     let mut escaped = Vec::new();
     for request in 0usize.. {
         let words = heapgate_region::scope(|| {
@@ -32,7 +31,7 @@ fn main() {
             words.len() + escaped.len()
         });
         std::hint::black_box(words);
-        if let Some(phase) = phase.as_ref().filter(|_| request.is_multiple_of(REFRESH_EVERY)) {
+        if let Some(session) = session.as_ref().filter(|_| request.is_multiple_of(REFRESH_EVERY)) {
             let stats = heapgate_region::stats();
             let active = matches!(heapgate_region::status(), Status::Active { .. });
             let figures = [
@@ -47,7 +46,7 @@ fn main() {
                 (Gauge::RegionLargeFallbacks, stats.large_fallbacks),
                 (Gauge::RegionEscapedObjects, stats.escaped_objects),
             ];
-            figures.into_iter().for_each(|(gauge, value)| phase.set_gauge(gauge, value));
+            figures.into_iter().for_each(|(gauge, value)| session.set_gauge(gauge, value));
         }
         thread::sleep(Duration::from_millis(10));
     }
