@@ -69,7 +69,6 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error + Send +
     }
     let routes = routes.layer(DefaultBodyLimit::max(MAX_TEXT_BYTES)).with_state(service);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        tokio::spawn(measured::keep_fresh());
         let listener = tokio::net::TcpListener::bind(arguments.listen).await?;
         println!("listening on http://{}", listener.local_addr()?);
         axum::serve(listener, routes).await?;

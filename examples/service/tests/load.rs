@@ -24,6 +24,7 @@ impl Service {
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
             .env("HEAPGATE_LEVEL", level)
+            .env("HEAPGATE_RUNTIME_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/runtime"))
             .stdout(Stdio::piped())
             .spawn()
             .expect("the service starts");
