@@ -231,7 +231,7 @@ def push_runs(port):
     matrix = ["tokenize/wordpiece-heap", "-a", "jemalloc", "-a", "region", "-n", "2", "--steps", "1", "--param", "document=repeated", "--store", "none"]
     baselines = ["--baselines", PLACE / "baselines", "--output", PLACE / "report.json"]
     strict = PLACE / "strict.toml"
-    strict.write_text('[limits."tokenize/wordpiece-heap"]\npeak_live_objects = { hard = 1 }\n')
+    strict.write_text('[workload."tokenize/wordpiece-heap".limits]\npeak_live_objects = { hard = 1 }\n')
 
     def run(expected, *arguments):
         ran = subprocess.run([HEAPGATE, *arguments, *matrix, *baselines], cwd=ROOT, capture_output=True, text=True, check=False)

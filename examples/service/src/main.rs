@@ -84,7 +84,7 @@ impl Service {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(tokens.clone()))?;
         // This line is all that Prometheus needs to see the memory of a service.
-        registry.register(Box::new(heapgate_prometheus::collector().service(measured::SERVICE).with_jemalloc()))?;
+        registry.register(Box::new(heapgate_prometheus::collector().with_jemalloc()))?;
         Ok(Self { tokenizer: tokenizer_service::tokenizer()?, registry, requests, tokens })
     }
 }

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use heapgate_alloc::Publication;
 
-/// What the service is called.
-pub(crate) const SERVICE: &str = "tokenizer";
-
 /// How often the figures that only this process knows are put into its segment.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// Counts and is published from now on, and keeps jemalloc's figures fresh for whoever reads from outside. What fails here
+/// Counts and is published from now on (`HEAPGATE_VERSION` says under which version), and keeps jemalloc's figures fresh for whoever reads from outside. What fails here
 /// costs the figures, not the service.
 pub(crate) fn begin() {
-    let publication = Publication::new(SERVICE).version(env!("CARGO_PKG_VERSION")).allocator("jemalloc");
+    let publication = Publication::new("tokenizer").allocator("jemalloc");
     if let Err(error) = publication.publish() {
         eprintln!("tokenizer-service: {error}; running on unmeasured");
     }

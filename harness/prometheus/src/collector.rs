@@ -38,7 +38,7 @@ type Refresh = dyn Fn(&mut dyn FnMut(Gauge, u64)) + Send + Sync;
 pub fn collector() -> HeapgateCollector {
     HeapgateCollector {
         descriptions: descriptions(),
-        service: own_name(),
+        service: String::new(),
         version: String::new(),
         allocator: String::new(),
         refresh: None,
@@ -66,21 +66,21 @@ impl std::fmt::Debug for HeapgateCollector {
 }
 
 impl HeapgateCollector {
-    /// Names the service; else it goes by the name of its executable.
+    /// Names the service; else it goes by the name it is published under, or that of its executable.
     #[must_use]
     pub fn service(mut self, name: &str) -> Self {
         name.clone_into(&mut self.service);
         self
     }
 
-    /// Names the version, by which a roll-out's two sides are told apart.
+    /// Names the version, by which a roll-out's two sides are told apart; else it is the published one.
     #[must_use]
     pub fn version(mut self, version: &str) -> Self {
         version.clone_into(&mut self.version);
         self
     }
 
-    /// Names the allocator below the telemetry.
+    /// Names the allocator below the telemetry; else it is the published one.
     #[must_use]
     pub fn allocator(mut self, name: &str) -> Self {
         name.clone_into(&mut self.allocator);
@@ -141,7 +141,15 @@ impl HeapgateCollector {
     }
 
     fn labels(&self) -> Labels {
-        Labels::of_process(&self.service, Some(std::process::id()), &self.allocator, &self.version)
+        let segment = heapgate_alloc::session().map(|session| session.reader());
+        let label = |given: &str, published: fn(&Reader<'static>) -> String| match (given, &segment) {
+            ("", Some(reader)) => published(reader),
+            (given, _) => given.to_owned(),
+        };
+        let service =
+            Some(label(&self.service, Reader::service)).filter(|name| !name.is_empty()).unwrap_or_else(own_name);
+        let (allocator, version) = (label(&self.allocator, Reader::allocator), label(&self.version, Reader::version));
+        Labels::of_process(&service, Some(std::process::id()), &allocator, &version)
     }
 }
 

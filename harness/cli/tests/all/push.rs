@@ -270,7 +270,8 @@ impl Gateway {
         // Closed again, so that the server can have it: another process that takes it in between fails the test.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let server = Command::new(program)
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            // Debian's keeps what was pushed, by default in one place for all.
+            .args([format!("--web.listen-address=127.0.0.1:{port}"), "--persistence.file=".to_owned()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

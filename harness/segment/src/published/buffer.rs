@@ -141,6 +141,10 @@ impl Buffer {
     fn fill_from(&mut self, file: &File, entry: &Entry) -> Result<(), ReadError> {
         let shape = self.read_header(file)?;
         entry.check_owner(&self.image)?;
+        // Also where what is missing is nothing that would be read now.
+        if file.metadata()?.len() < shape.bytes() as u64 {
+            return Err(ReadError::CutShort);
+        }
         self.image[layout::slots_offset(IMAGE.slots) / 8..].iter_mut().for_each(|word| *word.get_mut() = 0);
         let offset_of_slot = |slot: usize| (layout::slots_offset(shape.slots) + slot * SLOT_STRIDE) as u64;
 
