@@ -3,6 +3,9 @@
 //! Everything is an `AtomicU64` at a multiple of 8 bytes (the two words that threads wait on apart), so that the
 //! watching end can read any part at any time without tearing and without a lock. The sizes below are the ABI: a change
 //! of any of them, or of the order of fields, must raise [`ABI_VERSION`].
+//!
+//! A long file, on purpose: both ends compile all of it, and who changes a field must see the offsets, sizes and checks that
+//! depend on it.
 
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};

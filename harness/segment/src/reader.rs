@@ -2,7 +2,7 @@
 //! it reads.
 //!
 //! Every access is a bounds-checked load of one atomic word, every number is taken as it comes, and sums wrap instead
-//! of panicking.
+//! of panicking. It is one file so that all loads of hostile words can be read, and doubted, in one place.
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire};
