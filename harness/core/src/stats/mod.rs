@@ -10,6 +10,7 @@ pub mod random;
 pub mod rank_test;
 pub mod ranks;
 pub mod sample;
+pub mod sequential;
 pub mod serial;
 pub mod shape;
 pub mod signed_rank;
