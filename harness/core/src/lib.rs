@@ -6,6 +6,7 @@
 
 pub mod accuracy;
 pub mod baseline;
+pub mod budget;
 pub mod calibration;
 pub mod config;
 pub mod document;

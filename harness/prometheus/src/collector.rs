@@ -14,9 +14,9 @@ use crate::families::families;
 use crate::figures::Figures;
 use crate::gauges::Gauges;
 use crate::labels::Labels;
-use crate::limit::memory_limit_bytes;
 use crate::process::ProcessReader;
 use crate::stalls::Scale;
+use heapgate_segment::limit::memory_limit_bytes;
 
 type Refresh = dyn Fn(&mut dyn FnMut(Gauge, u64)) + Send + Sync;
 

@@ -16,7 +16,7 @@
 //! | [`catalogue`] | every live metric: name, type, unit, help, labels, where it comes from |
 //! | [`figures`](Figures) | the values of one process at one moment |
 //! | [`stalls`] | histograms of stalls with fixed bounds |
-//! | [`process`](ProcessReader), [`limit`](memory_limit_bytes) | what the kernel says |
+//! | [`process`](ProcessReader) | what the kernel says |
 //! | [`families`], [`text`] | the two forms of an exposition: for a registry, and written as it comes |
 //! | [`collector`] | this process, for its own registry |
 //!
@@ -35,7 +35,6 @@ mod families;
 mod figures;
 mod gauges;
 mod labels;
-mod limit;
 mod observation;
 mod process;
 #[cfg(test)]
@@ -45,7 +44,7 @@ pub use catalogue::MetricId;
 pub use collector::{HeapgateCollector, collector};
 pub use families::{families, merge};
 pub use figures::Figures;
+pub use heapgate_segment::limit::memory_limit_bytes;
 pub use labels::Labels;
-pub use limit::memory_limit_bytes;
 pub use process::{ProcessFigures, ProcessReader};
 pub use stalls::{BOUNDS_S, Scale, Stalls};

@@ -19,9 +19,11 @@
 //! | [`published`] | segments of services, by name in a folder: making, finding and reading them |
 //! | [`stacks`] | sampled call stacks: a table of its own, both ends |
 //! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
+//! | [`limit`] | the most memory that a process may have |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
 
 pub mod histogram;
+pub mod limit;
 pub mod size_class;
 pub mod trace_line;
 

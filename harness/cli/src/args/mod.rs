@@ -3,6 +3,7 @@
 
 mod ab;
 mod baseline;
+mod budget;
 mod calibrate;
 mod describe;
 mod diff;
@@ -104,6 +105,9 @@ enum Verb {
     /// Record baselines, put reports into them, list, check and prune them
     #[command(subcommand)]
     Baseline(baseline::Baseline),
+    /// Check that the limits on a service's memory agree
+    #[command(subcommand)]
+    Budget(budget::Budget),
     History(Box<history::History>),
     Calibrate(Box<calibrate::Calibrate>),
     List(list::List),
@@ -134,6 +138,7 @@ impl Cli {
             Verb::Ab(verb) => verb.execute(&self.global),
             Verb::Diff(verb) => verb.execute(&self.global),
             Verb::Calibrate(verb) => verb.execute(&self.global),
+            Verb::Budget(verb) => verb.execute(&self.global),
             Verb::Describe => describe::execute(),
             Verb::Spin => crate::neighbours::spin(),
             Verb::Merge(verb) => verb.execute(&self.global),

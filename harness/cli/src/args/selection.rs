@@ -313,7 +313,7 @@ fn slots(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (1..=MAX_SLOTS).contains(n)).ok_or(format!("a number from 1 to {MAX_SLOTS}"))
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let value =
         heapgate_core::config::parse_hard(text, heapgate_core::metric::Unit::Bytes).map_err(|e| e.to_string())?;
     if value >= 1.0 { Ok(value as u64) } else { Err("at least one byte".to_owned()) }

@@ -32,6 +32,7 @@ snapshots! {
     baseline_check_help: "baseline check --help"
     baseline_prune_help: "baseline prune --help"
     list_help: "list --help"
+    budget_check_help: "budget check --help"
     top_help: "top --help"
     experiment_help: "experiment --help"
     trace_help: "trace --help"

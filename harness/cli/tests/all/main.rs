@@ -4,6 +4,7 @@
 mod ab;
 mod bad_input;
 mod baseline;
+mod budget;
 mod children;
 mod common;
 mod decode;

@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use heapgate_segment::limit::BadSoftLimit;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::value::{BadValue, parse_hard, parse_soft, parse_time};
-use super::{Config, Date, OnMismatch, Override, Overrides, Setting, acceptance};
+use super::{Config, Date, MemoryLimits, OnMismatch, Override, Overrides, Setting, acceptance};
 use crate::history::{BadPlace, Place};
-use crate::metric::{ALL, MetricId};
+use crate::metric::{ALL, MetricId, Unit};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "heapgate.toml";
@@ -93,6 +94,9 @@ pub enum ConfigFault {
     /// A time that makes no sense.
     #[error("budget: {0}")]
     Budget(BadValue),
+    /// A limit on memory that can't be understood.
+    #[error("memory: {0}")]
+    Memory(BadValue),
     /// A store that can't be understood.
     #[error("store: {0}")]
     Store(BadPlace),
@@ -110,6 +114,7 @@ struct File {
     reps: Option<Spanned<u32>>,
     timeout: Option<Spanned<u64>>,
     budget: Option<Spanned<Value>>,
+    memory: Option<Memory>,
     baselines: Option<PathBuf>,
     store: Option<Spanned<String>>,
     #[serde(default)]
@@ -118,6 +123,14 @@ struct File {
     workload: BTreeMap<Spanned<String>, Workload>,
     #[serde(default)]
     accept: Vec<Spanned<acceptance::Entry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Memory {
+    process: Option<Spanned<String>>,
+    sidecar: Option<Spanned<String>>,
+    cgroup: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +194,7 @@ fn config(text: &str, path: &Path) -> Result<Config, At> {
         reps: at_least_one("reps", file.reps)?,
         timeout_s: at_least_one("timeout", file.timeout)?,
         budget: file.budget.map(budget).transpose()?,
+        memory: file.memory.map(memory).transpose()?.unwrap_or_default(),
         interleaved: false,
         baselines: folder.join(file.baselines.unwrap_or_else(|| PathBuf::from("baselines"))),
         store: file.store.map_or(Ok(Place::default()), |store| place(&store, folder))?,
@@ -203,6 +217,24 @@ fn budget(value: Spanned<Value>) -> Result<Duration, At> {
         other => other.to_string(),
     };
     parse_time(&text).map_err(|bad| At { offset: Some(value.span().start), fault: ConfigFault::Budget(bad) })
+}
+
+fn memory(table: Memory) -> Result<MemoryLimits, At> {
+    let fault = |value: &Spanned<String>, bad: String| At {
+        offset: Some(value.span().start),
+        fault: ConfigFault::Memory(BadValue(bad)),
+    };
+    let bytes = |value: Spanned<String>| {
+        let parsed = parse_hard(value.get_ref(), Unit::Bytes).map_err(|bad| fault(&value, bad.to_string()))?;
+        if parsed >= 1.0 { Ok(parsed as u64) } else { Err(fault(&value, "a limit is at least one byte".to_owned())) }
+    };
+    let process =
+        |value: Spanned<String>| value.get_ref().parse().map_err(|bad: BadSoftLimit| fault(&value, bad.to_string()));
+    Ok(MemoryLimits {
+        process: table.process.map(process).transpose()?,
+        sidecar: table.sidecar.map(bytes).transpose()?,
+        cgroup: table.cgroup.map(bytes).transpose()?,
+    })
 }
 
 fn at_least_one<T: Default + PartialEq>(key: &'static str, value: Option<Spanned<T>>) -> Result<Option<T>, At> {
@@ -300,6 +332,8 @@ fn edits(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use heapgate_segment::limit::SoftLimit;
+
     use super::*;
 
     fn error(text: &str) -> ConfigError {
@@ -313,6 +347,16 @@ mod tests {
             error.to_string(),
             "some/heapgate.toml:4: unknown metric 'peak_rss_byte'; did you mean peak_rss_bytes? `heapgate list metrics` shows them all"
         );
+    }
+
+    #[test]
+    fn limits_on_memory_are_bytes_or_for_the_process_a_share() {
+        let memory = |text: &str| Config::parse(text, Path::new("heapgate.toml")).map(|config| config.memory);
+        let read = memory("[memory]\nprocess = \"80%\"\nsidecar = \"10 GiB\"").unwrap();
+        assert_eq!(read, MemoryLimits { process: Some(SoftLimit::Share(0.8)), sidecar: Some(10 << 30), cgroup: None });
+        let wrong = memory("[memory]\nprocess = \"8 GiB\"\ncgroup = \"12 s\"").unwrap_err().to_string();
+        assert!(wrong.starts_with("heapgate.toml:3: memory: '12 s'"), "{wrong}");
+        assert!(memory("[memory]\nprocess = \"0%\"").unwrap_err().to_string().contains("'0%' is no soft limit"));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub use date::Date;
 pub use file::{ConfigError, ConfigFault, DEFAULT_FILE};
 pub use value::{BadValue, parse_hard, parse_soft, parse_time};
 
+use heapgate_segment::limit::SoftLimit;
+
 use crate::history::Place;
 use crate::metric::{INTERLEAVED_SHAPE, Limits, MetricId};
 use crate::report::Cell;
@@ -45,6 +47,8 @@ pub struct Config {
     pub timeout_s: Option<u64>,
     /// Time for more repetitions of what the first ones left open; absent where the command line or the default decides.
     pub budget: Option<Duration>,
+    /// The limits on a service's memory that must agree, as the file sets them.
+    pub memory: MemoryLimits,
     /// Whether the two sides ran in pairs, one right after the other: never set in a file.
     pub interleaved: bool,
     /// Folder of the baselines. A relative one in the file is taken from the file's own folder.
@@ -59,6 +63,17 @@ pub struct Config {
     /// The line, from 1, that names each of them first.
     workload_lines: BTreeMap<String, usize>,
     acceptances: Vec<Acceptance>,
+}
+
+/// The limits on a service's memory, for `heapgate budget check`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct MemoryLimits {
+    /// The soft limit of the process.
+    pub process: Option<SoftLimit>,
+    /// The sidecar's, bytes.
+    pub sidecar: Option<u64>,
+    /// The control group's, bytes.
+    pub cgroup: Option<u64>,
 }
 
 /// What a file says about limits.
@@ -93,6 +108,7 @@ impl Default for Config {
             reps: None,
             timeout_s: None,
             budget: None,
+            memory: MemoryLimits::default(),
             interleaved: false,
             baselines: PathBuf::from("baselines"),
             store: Place::default(),
