@@ -11,14 +11,14 @@ use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::clock::SharedAnchor;
-use crate::histogram::BUCKETS;
+use crate::histogram::{BUCKETS, SUB_BUCKETS};
 use crate::size_class::SIZE_CLASSES;
 
 /// First word of every segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HEAPGATE");
 
 /// Version of this layout. A reader of another version refuses the segment and names both.
-pub const ABI_VERSION: u64 = 2;
+pub const ABI_VERSION: u64 = 3;
 
 /// Slots where nobody asks for another number: enough for a service with 256 threads that allocate at once.
 pub const DEFAULT_SLOTS: usize = 256;
@@ -258,11 +258,42 @@ pub struct Counters {
     pub(crate) realloc_new_bytes: AtomicU64,
     pub(crate) failed_calls: AtomicU64,
     pub(crate) class_allocated: [AtomicU64; SIZE_CLASSES],
-    /// Latencies of undisturbed calls.
-    pub(crate) clean: [[AtomicU64; BUCKETS]; OPERATIONS],
-    /// Latencies of interrupted calls, two 32-bit counts a word: interruptions come at most some thousand times a
-    /// second.
-    pub(crate) interrupted: [[AtomicU64; BUCKETS / 2]; OPERATIONS],
+    pub(crate) latencies: [LatencyGroup; LATENCY_GROUPS],
+}
+
+/// Buckets of latencies that lie together: those of one doubling. Most threads have latencies in few of them.
+pub const GROUP_BUCKETS: usize = SUB_BUCKETS;
+
+/// Number of [`LatencyGroup`]s.
+pub const LATENCY_GROUPS: usize = BUCKETS / GROUP_BUCKETS;
+
+/// All operations' latencies from one value up to twice that: who reads from outside leaves out what nobody has touched.
+#[derive(Debug)]
+#[repr(C)]
+pub struct LatencyGroup {
+    /// Of undisturbed calls.
+    pub(crate) clean: [[AtomicU64; GROUP_BUCKETS]; OPERATIONS],
+    /// Of interrupted calls, two 32-bit counts a word: interruptions come at most some thousand times a second.
+    pub(crate) interrupted: [[AtomicU64; GROUP_BUCKETS / 2]; OPERATIONS],
+}
+
+impl LatencyGroup {
+    /// Where the count of undisturbed calls of `operation` in `bucket` lies in [`Counters`].
+    pub(crate) const fn clean_offset(operation: usize, bucket: usize) -> usize {
+        let word = operation * GROUP_BUCKETS + bucket % GROUP_BUCKETS;
+        Self::offset(bucket / GROUP_BUCKETS) + offset_of!(Self, clean) + word * 8
+    }
+
+    /// Where the counts of interrupted calls of `operation` in `bucket` and the other that shares its word lie.
+    pub(crate) const fn interrupted_offset(operation: usize, bucket: usize) -> usize {
+        let word = (operation * GROUP_BUCKETS + bucket % GROUP_BUCKETS) / 2;
+        Self::offset(bucket / GROUP_BUCKETS) + offset_of!(Self, interrupted) + word * 8
+    }
+
+    /// Where group `group` begins.
+    pub(crate) const fn offset(group: usize) -> usize {
+        offset_of!(Counters, latencies) + group * size_of::<Self>()
+    }
 }
 
 /// Words in [`Counters`].
@@ -295,6 +326,9 @@ pub struct Slot {
     pub(crate) countdown: AtomicU64,
     /// State of the generator that draws the next countdown.
     pub(crate) random: AtomicU64,
+    /// Bit N: group N of the latencies may hold some. Set after the first was counted, never cleared: what a reader leaves out
+    /// is as if it had read a moment earlier.
+    pub(crate) touched: AtomicU64,
     pub(crate) counters: Counters,
 }
 
@@ -450,7 +484,9 @@ const _: () = {
     assert!(size_of::<Counters>() == 8 * COUNTER_WORDS);
     assert!(COUNTER_WORDS == 10 + 2 * SIZE_CLASSES + OPERATIONS * (BUCKETS + BUCKETS / 2));
     assert!(SIZE_CLASSES == 252 && BUCKETS == 576);
-    assert!(offset_of!(Slot, counters) == 56);
+    // A bit of a word for each.
+    assert!(LATENCY_GROUPS * GROUP_BUCKETS == BUCKETS && LATENCY_GROUPS <= 64 && GROUP_BUCKETS.is_multiple_of(2));
+    assert!(offset_of!(Slot, counters) == 64);
     assert!(size_of::<Slot>() <= SLOT_STRIDE && SLOT_STRIDE.is_multiple_of(4096));
     assert!(offset_of!(PhaseRecord, begin) == 8 * (11 + MAX_GAUGES));
     assert!(size_of::<PhaseRecord>() <= PHASE_STRIDE);

@@ -11,9 +11,9 @@ use crate::clock::{Anchor, ClockKind};
 use crate::histogram::BUCKETS;
 use crate::identity::read_text;
 use crate::layout::{
-    self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Gauge, Header, InterruptedSplit, LayoutError, Level,
-    MAX_GAUGES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Shape, SharedIdentity, SharedText, Slot,
-    Sums,
+    self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, GROUP_BUCKETS, Gauge, Header, InterruptedSplit,
+    LatencyGroup, LayoutError, Level, MAX_GAUGES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Shape,
+    SharedIdentity, SharedText, Slot, Sums,
 };
 use crate::size_class::SIZE_CLASSES;
 use crate::tally::Tally;
@@ -187,6 +187,11 @@ impl<'a> Reader<'a> {
     /// Totals of the whole process, now.
     #[must_use]
     pub fn totals(&self) -> Totals {
+        if self.folded.is_some() {
+            // All is in the overflow slot already.
+            let overflow = layout::slots_offset(self.shape.slots) + self.shape.slots * SLOT_STRIDE;
+            return self.counters_at(overflow + offset_of!(Slot, counters));
+        }
         let mut totals = Totals::default();
         for (word, total) in totals.0.iter_mut().enumerate() {
             *total = self.total(word * 8);
@@ -212,14 +217,27 @@ impl<'a> Reader<'a> {
     /// Calls of all operations by latency: adds those that were not interrupted to `clean`, and returns how many were
     /// interrupted. Allocates nothing.
     pub fn add_latencies(&self, clean: &mut [u64; BUCKETS]) -> u64 {
-        for operation in 0..OPERATIONS {
-            for (bucket, count) in clean.iter_mut().enumerate() {
-                let word = self.total(offset_of!(Counters, clean) + (operation * BUCKETS + bucket) * 8);
-                *count = count.wrapping_add(word);
+        let mut interrupted = 0_u64;
+        let touched = self.touched();
+        for bucket in (0..BUCKETS).filter(|bucket| touched & (1 << (bucket / GROUP_BUCKETS)) != 0) {
+            for operation in 0..OPERATIONS {
+                let count = self.total(LatencyGroup::clean_offset(operation, bucket));
+                clean[bucket] = clean[bucket].wrapping_add(count);
+                // Two buckets share a word.
+                if bucket % 2 == 0 {
+                    let word = self.total(LatencyGroup::interrupted_offset(operation, bucket));
+                    interrupted = interrupted.wrapping_add(word & u64::from(u32::MAX)).wrapping_add(word >> 32);
+                }
             }
         }
-        let words = (0..OPERATIONS * BUCKETS / 2).map(|word| self.total(offset_of!(Counters, interrupted) + word * 8));
-        words.fold(0, |sum, word| sum.wrapping_add(word & u64::from(u32::MAX)).wrapping_add(word >> 32))
+        interrupted
+    }
+
+    /// Groups of latencies that hold any, as bits: of all slots together. What comes meanwhile is seen by the next look.
+    fn touched(&self) -> u64 {
+        let touched =
+            |slot| self.word(layout::slots_offset(self.shape.slots) + slot * SLOT_STRIDE + offset_of!(Slot, touched));
+        (0..self.slots_counted()).chain([self.shape.slots]).map(touched).fold(0, |all, of_one| all | of_one)
     }
 
     /// Objects and bytes that are live now: some words of [`Self::totals`] only, cheap enough for a curve over time.
@@ -534,14 +552,16 @@ impl Totals {
 
     /// Undisturbed calls of `operation` in each latency bucket.
     pub fn clean(&self, operation: Operation) -> impl Iterator<Item = u64> {
-        let start = offset_of!(Counters, clean) / 8 + operation as usize * BUCKETS;
-        self.0[start..start + BUCKETS].iter().copied()
+        (0..BUCKETS).map(move |bucket| self.0[LatencyGroup::clean_offset(operation as usize, bucket) / 8])
     }
 
     /// Interrupted calls of `operation` in each latency bucket.
     pub fn interrupted(&self, operation: Operation) -> impl Iterator<Item = u64> {
-        let start = offset_of!(Counters, interrupted) / 8 + operation as usize * BUCKETS / 2;
-        self.0[start..start + BUCKETS / 2].iter().flat_map(|word| [word & u64::from(u32::MAX), word >> 32])
+        let words = (0..BUCKETS).step_by(2).map(move |bucket| {
+            // Both buckets' counts.
+            self.0[LatencyGroup::interrupted_offset(operation as usize, bucket) / 8]
+        });
+        words.flat_map(|word| [word & u64::from(u32::MAX), word >> 32])
     }
 
     /// Calls timed, by operation: clean, interrupted.

@@ -9,10 +9,10 @@ use core::sync::atomic::{
     compiler_fence,
 };
 
-use crate::histogram::{BUCKETS, bucket_of};
+use crate::histogram::bucket_of;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use crate::layout::Counters;
-use crate::layout::{BATCH_BYTES, BATCH_OBJECTS, Operation, Slot, Sums};
+use crate::layout::{BATCH_BYTES, BATCH_OBJECTS, GROUP_BUCKETS, Operation, Slot, Sums};
 use crate::size_class::size_class_of;
 
 /// Whether `add` is one instruction, so that a signal handler on the same thread finds a counter before or after it,
@@ -216,15 +216,26 @@ impl Slot {
     #[inline(always)]
     pub fn record<const SHARED: bool>(&self, operation: Operation, ticks: u64, interrupted: bool, weight: u64) {
         let bucket = bucket_of(ticks);
-        let counters = &self.counters;
+        let (group, within) = (bucket / GROUP_BUCKETS, bucket % GROUP_BUCKETS);
+        let latencies = &self.counters.latencies[group];
         // Chosen without a branch. Of interrupted calls two counts share a word; the sum of a half stays below 2^32,
         // see the layout.
         let (counter, by) = if interrupted {
-            (&counters.interrupted[operation as usize][bucket / 2], weight << (32 * (bucket % 2)))
+            (&latencies.interrupted[operation as usize][within / 2], weight << (32 * (within % 2)))
         } else {
-            (&counters.clean[operation as usize][bucket], weight)
+            (&latencies.clean[operation as usize][within], weight)
         };
         add::<SHARED>(counter, by);
+        if self.touched.load(Relaxed) & (1 << group) == 0 {
+            self.touch(group);
+        }
+    }
+
+    /// Marks a group of latencies for readers. Atomic, in any slot: a signal handler may have come between the look and this. Release,
+    /// like the count before it: who sees the mark sees the count.
+    #[cold]
+    fn touch(&self, group: usize) {
+        self.touched.fetch_or(1 << group, Release);
     }
 
     /// Whether this call is one of the sampled ones. If it is, call [`Self::draw_countdown`] for the next.
@@ -401,8 +412,6 @@ fn restart(peak: &AtomicI64, live: &AtomicI64) {
     peak.swap(live.load(Relaxed), SeqCst);
     peak.fetch_max(live.load(SeqCst), SeqCst);
 }
-
-const _: () = assert!(BUCKETS.is_multiple_of(2), "two interrupted counts share a word");
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::histogram::bucket_bounds;
-use crate::layout::Slot;
+use crate::layout::{GROUP_BUCKETS, Slot};
 
 /// A slot's counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,7 +66,11 @@ impl Slot {
     /// Consistent only in the thread that owns the slot.
     #[must_use]
     pub fn clean_ticks(&self) -> u64 {
-        let buckets = self.counters.clean.iter().flat_map(|operation| operation.iter().enumerate());
+        let groups = self.counters.latencies.iter().enumerate();
+        let buckets = groups.flat_map(|(group, latencies)| {
+            let operations = latencies.clean.iter().flat_map(|operation| operation.iter().enumerate());
+            operations.map(move |(within, count)| (group * GROUP_BUCKETS + within, count))
+        });
         let filled = buckets.map(|(bucket, count)| (bucket, count.load(Relaxed))).filter(|&(_, count)| count > 0);
         // The last value is the one below the bound.
         let middle = |(low, high): (u64, u64)| u64::midpoint(low, high - 1);

@@ -186,6 +186,33 @@ fn a_child_that_takes_too_long_is_timed_out_with_what_it_had_counted() {
 }
 
 #[test]
+fn a_traced_trial_writes_its_lines_and_the_report_says_so() {
+    let place = Place::new();
+    let run = |variables: &str| {
+        place.shell(&format!(
+            "HEAPGATE_RUNTIME_DIR=$PWD/run {variables} $heapgate run {} --color never",
+            crate::common::QUICK
+        ))
+    };
+    let notes = || trials(&place.json(REPORT))[0]["notes"].to_string();
+    // The trial's last line, and heapgate's own, which is instrumented too.
+    let last =
+        |log: &str| log.lines().filter(|line| line.starts_with("heapgate-trace") && line.ends_with(" last=1")).count();
+
+    let plain = run("HEAPGATE_TRACE=0").ends_with(0);
+    assert_eq!(last(&plain.stderr), 0);
+    assert!(!notes().contains("traced"), "{}", notes());
+
+    let traced = run("HEAPGATE_TRACE=1 HEAPGATE_TRACE_INTERVAL=10ms").ends_with(0);
+    assert_eq!(last(&traced.stderr), 2, "{}", traced.stderr);
+    assert!(notes().contains("traced (HEAPGATE_TRACE=1)") && !notes().contains("it printed"), "{}", notes());
+
+    run("HEAPGATE_TRACE=1 HEAPGATE_TRACE_FILE=log").ends_with(0);
+    assert_eq!(last(&place.read("log")), 2);
+    assert!(notes().contains("traced (HEAPGATE_TRACE=1)"), "{}", notes());
+}
+
+#[test]
 fn a_region_that_cannot_be_had_is_noted_and_the_trial_goes_on() {
     let place = Place::new();
     // Enough to work in, and too little to reserve a region in.

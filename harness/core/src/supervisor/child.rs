@@ -1,7 +1,6 @@
 //! One trial: starts the child, samples it, lets it go on from stop to stop, and learns how it ended.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,6 +14,7 @@ use heapgate_segment::reader::Reader;
 use heapgate_segment::stacks::STACKS_VARIABLE;
 
 use super::death::Death;
+use super::messages;
 use super::reading::{self, Watched};
 use super::stacks::{self, Stacks};
 use super::{Settings, SuperviseError};
@@ -36,8 +36,6 @@ const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 const LAST_STOP_INTERVAL: Duration = Duration::from_millis(1);
 /// Samples kept of one trial. A longer series is thinned out evenly: a plot has no more points.
 const SERIES_LENGTH: usize = 1000;
-/// The end of a child's messages that is kept, bytes.
-const MESSAGES_KEPT: u64 = 4096;
 /// Phases that every trial has: all but the prefill. After that many stops the end may come at any time.
 const LEAST_PHASES: u32 = layout::PhaseKind::ALL.len() as u32 - 1;
 
@@ -77,7 +75,12 @@ pub(super) fn run(
 
     let wall = before.start.elapsed();
     let now = Anchor::now(reader.clock());
-    let messages = tail(&mut messages);
+    let is_traced = messages::are_traced();
+    let messages = if is_traced {
+        messages::tail_of_traced(&mut messages, &mut std::io::stderr())
+    } else {
+        messages::tail(&mut messages)
+    };
     let said = messages.clone();
     let outcome = if stopped_by == Some(StoppedBy::Timeout) {
         Outcome::TimedOut { after_s: settings.timeout.as_secs() }
@@ -120,6 +123,9 @@ pub(super) fn run(
     if let Some(region) = regions.next_back().filter(|r| r.status.starts_with("unavailable")) {
         let note = format!("no region: its address range is {}; everything went to the allocator below", region.status);
         trial.notes.push(note);
+    }
+    if is_traced {
+        trial.notes.push(messages::TRACED.to_owned());
     }
     if let Some(stacks) = stacks {
         let samples = stacks.read();
@@ -385,18 +391,6 @@ fn steal_share(before: (u64, u64), after: (u64, u64)) -> Option<f64> {
     let all = after.0.checked_sub(before.0).filter(|&all| all > 0)?;
     // The kernel's counters may step back; a share may not.
     Some((after.1.saturating_sub(before.1) as f64 / all as f64).min(1.0))
-}
-
-/// The end of what the child printed.
-fn tail(messages: &mut File) -> String {
-    let mut bytes = Vec::new();
-    let length = messages.metadata().map_or(0, |m| m.len());
-    let from = length.saturating_sub(MESSAGES_KEPT);
-    // What can't be read back is a message lost, not a trial.
-    if messages.seek(SeekFrom::Start(from)).is_ok() {
-        let _ = messages.read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 
 fn thin<T>(series: Vec<T>) -> Vec<T> {

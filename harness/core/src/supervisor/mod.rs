@@ -1,12 +1,13 @@
 //! Runs a plan: each trial in a fresh child, watched from outside.
 //!
 //! `child` starts one child and stays with it to its end; `reading` turns the segment it leaves into a report's phases;
-//! `stacks` is the memory for call stacks, where they are sampled;
+//! `stacks` is the memory for call stacks, where they are sampled; `messages` is what a child prints;
 //! this file goes through the plan. Called by the command line. Whatever happens to a child is an
 //! [`Outcome`](crate::report::Outcome), never an error here.
 
 mod child;
 mod death;
+mod messages;
 mod reading;
 mod stacks;
 

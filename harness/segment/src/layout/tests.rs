@@ -1,4 +1,4 @@
-//! The bytes of ABI version 2, and what is refused.
+//! The bytes of ABI version 3, and what is refused.
 
 use super::*;
 
@@ -10,8 +10,8 @@ macro_rules! offsets {
 // ABI_VERSION.
 
 #[test]
-fn version_2_of_the_header_has_each_field_at_its_place() {
-    assert_eq!(ABI_VERSION, 2);
+fn version_3_of_the_header_has_each_field_at_its_place() {
+    assert_eq!(ABI_VERSION, 3);
     assert_eq!(
         offsets!(Header: magic abi_version total_bytes slot_count slot_stride phase_count phase_stride counter_words),
         [0, 8, 16, 24, 32, 40, 48, 56]
@@ -26,21 +26,23 @@ fn version_2_of_the_header_has_each_field_at_its_place() {
 }
 
 #[test]
-fn version_2_of_a_slot_has_each_field_at_its_place() {
+fn version_3_of_a_slot_has_each_field_at_its_place() {
     assert_eq!(
-        offsets!(Slot: added_objects added_bytes room_objects room_bytes busy countdown random counters),
-        [0, 8, 16, 24, 32, 40, 48, 56]
+        offsets!(Slot: added_objects added_bytes room_objects room_bytes busy countdown random touched counters),
+        [0, 8, 16, 24, 32, 40, 48, 56, 64]
     );
     assert_eq!(offsets!(Counters: objects_freed bytes_freed realloc_old_bytes class_freed), [0, 8, 16, 24]);
     assert_eq!(offsets!(Counters: objects_allocated bytes_allocated), [2040, 2048]);
     assert_eq!(offsets!(Counters: alloc_zeroed_calls alloc_zeroed_bytes), [2056, 2064]);
     assert_eq!(offsets!(Counters: realloc_calls realloc_new_bytes failed_calls), [2072, 2080, 2088]);
-    assert_eq!(offsets!(Counters: class_allocated clean interrupted), [2096, 4112, 22_544]);
+    assert_eq!(offsets!(Counters: class_allocated latencies), [2096, 4112]);
+    assert_eq!(offsets!(LatencyGroup: clean interrupted), [0, 512]);
+    assert_eq!((LatencyGroup::clean_offset(1, 17), LatencyGroup::interrupted_offset(2, 35)), (5016, 6296));
     assert_eq!(size_of::<Counters>(), 31_760);
 }
 
 #[test]
-fn version_2_of_a_phase_has_each_field_at_its_place() {
+fn version_3_of_a_phase_has_each_field_at_its_place() {
     assert_eq!(
         offsets!(PhaseRecord: kind ended units checksum peak_objects peak_bytes begin_at end_at),
         [0, 8, 16, 24, 32, 40, 48, 64]
@@ -50,7 +52,7 @@ fn version_2_of_a_phase_has_each_field_at_its_place() {
 }
 
 #[test]
-fn version_2_of_a_segment_has_each_part_at_its_place() {
+fn version_3_of_a_segment_has_each_part_at_its_place() {
     assert_eq!((slots_offset(1), phases_offset(1), segment_bytes(1)), (8192, 73_728, 1_122_304));
     assert_eq!((slots_offset(256), phases_offset(256), segment_bytes(256)), (8192, 8_429_568, 9_478_144));
     assert_eq!(slots_offset(513), 12_288);

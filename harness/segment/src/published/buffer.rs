@@ -10,18 +10,14 @@ use std::os::unix::fs::FileExt;
 use super::entry::open;
 use super::{Entry, MAX_PUBLISHED_SLOTS};
 use crate::layout::{
-    self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Header, LayoutError, OWNERS_OFFSET, SLOT_STRIDE, Shape,
-    Slot,
+    self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Header, LATENCY_GROUPS, LatencyGroup, LayoutError,
+    OWNERS_OFFSET, SLOT_STRIDE, Shape, Slot,
 };
 use crate::reader::{Folded, Reader};
 
 /// What becomes of a file here: a segment of one slot. What all slots have counted is in the overflow slot, and the other
 /// keeps how far the one that went highest was above the shared sums: see [`Reader::peaks`].
 const IMAGE: Shape = Shape { slots: 1, phases: 0 };
-
-/// Slots read at once: enough that calls of the kernel cost little beside the copying, and few enough that the bytes are
-/// still in the CPU's second cache when they are added up.
-const SLOTS_AT_ONCE: usize = 4;
 
 /// The part of a slot that is used, bytes.
 const SLOT_BYTES: usize = size_of::<Slot>();
@@ -30,12 +26,15 @@ const SLOT_BYTES: usize = size_of::<Slot>();
 const ALLOCATED_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, objects_allocated);
 
 /// Where the histograms of latencies begin.
-const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, clean);
+const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, latencies);
 
-/// Memory that published files are read into, one after the other: 200 KiB.
+/// Memory that published files are read into, one after the other: 100 KiB.
 pub struct Buffer {
     image: Box<[AtomicU64]>,
     scratch: Box<[u8]>,
+    /// How much of each slot is read, bytes: up to the last group of latencies that its thread has touched. Copying is most of
+    /// what reading costs.
+    lengths: Vec<usize>,
     folded: Folded,
 }
 
@@ -112,7 +111,7 @@ impl Buffer {
     #[must_use]
     pub fn new() -> Self {
         let image = (0..IMAGE.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        Self { image, scratch: vec![0; SLOTS_AT_ONCE * SLOT_STRIDE].into(), folded: Folded::default() }
+        Self { image, scratch: vec![0; SLOT_STRIDE].into(), lengths: Vec::new(), folded: Folded::default() }
     }
 
     /// What was read last, with the figures of all slots added up.
@@ -149,33 +148,30 @@ impl Buffer {
         let offset_of_slot = |slot: usize| (layout::slots_offset(shape.slots) + slot * SLOT_STRIDE) as u64;
 
         // All that counts frees before all that counts allocations, in every slot: see `Counters`.
+        self.lengths.clear();
         for slot in (0..self.slots_used(shape)).chain([shape.slots]) {
             read_whole(file, &mut self.scratch[..ALLOCATED_OFFSET], offset_of_slot(slot))?;
             add(&mut self.image, 0..ALLOCATED_OFFSET, &self.scratch);
+            self.lengths.push(length_of(&self.scratch));
         }
+        let overflow_length = self.lengths.pop().unwrap_or(SLOT_BYTES);
         // The header anew: an object whose free was seen may come from a slot that nobody had used before, and sums and
         // gauges should be of the same moment as the rest.
         self.read_header(file)?;
         entry.check_owner(&self.image)?;
         let used = self.slots_used(shape);
         let mut highest = [0; 2];
-        for first in (0..used).step_by(SLOTS_AT_ONCE) {
-            let slots = SLOTS_AT_ONCE.min(used - first);
-            let bytes = (slots - 1) * SLOT_STRIDE + SLOT_BYTES;
-            read_whole(file, &mut self.scratch[..bytes], offset_of_slot(first))?;
-            for slot in self.scratch[..bytes].chunks(SLOT_STRIDE) {
-                add(&mut self.image, ALLOCATED_OFFSET..SLOT_BYTES, slot);
-                for (highest, beyond) in highest.iter_mut().zip(beyond_sums(slot)) {
-                    *highest = beyond.max(*highest);
-                }
+        for slot in 0..used {
+            // One that came into use meanwhile was not asked.
+            let length = self.lengths.get(slot).copied().unwrap_or(SLOT_BYTES);
+            read_whole(file, &mut self.scratch[..length], offset_of_slot(slot))?;
+            add(&mut self.image, ALLOCATED_OFFSET..length, &self.scratch);
+            for (highest, beyond) in highest.iter_mut().zip(beyond_sums(&self.scratch)) {
+                *highest = beyond.max(*highest);
             }
         }
-        // Few processes use the overflow slot: without counts it has no latencies either.
-        read_whole(file, &mut self.scratch[..LATENCIES_OFFSET], offset_of_slot(shape.slots))?;
-        if words_of(&self.scratch[offset_of!(Slot, counters)..LATENCIES_OFFSET]).any(|count| count != 0) {
-            read_whole(file, &mut self.scratch[..SLOT_BYTES], offset_of_slot(shape.slots))?;
-            add(&mut self.image, ALLOCATED_OFFSET..SLOT_BYTES, &self.scratch);
-        }
+        read_whole(file, &mut self.scratch[..overflow_length], offset_of_slot(shape.slots))?;
+        add(&mut self.image, ALLOCATED_OFFSET..overflow_length, &self.scratch);
         self.finish(shape, used, highest);
         Ok(())
     }
@@ -206,6 +202,8 @@ impl Buffer {
         debug_assert!(shape.slots <= MAX_PUBLISHED_SLOTS);
         layout::write_shape(&self.image, IMAGE);
         let slot = layout::slots_offset(IMAGE.slots);
+        // Whatever was read counts.
+        *self.image[(slot + IMAGE.slots * SLOT_STRIDE + offset_of!(Slot, touched)) / 8].get_mut() = u64::MAX;
         for (offset, highest) in [offset_of!(Slot, room_objects), offset_of!(Slot, room_bytes)].into_iter().zip(highest)
         {
             self.image[(slot + offset) / 8].store(highest.cast_unsigned(), Relaxed);
@@ -223,6 +221,14 @@ fn add(image: &mut [AtomicU64], range: core::ops::Range<usize>, slot: &[u8]) {
         let sum = sum.get_mut();
         *sum = sum.wrapping_add(word);
     }
+}
+
+/// How much of a slot is worth reading, bytes.
+fn length_of(slot: &[u8]) -> usize {
+    let touched = words_of(&slot[offset_of!(Slot, touched)..][..8]).next().unwrap_or(0);
+    // What a segment says may be anything.
+    let groups = LATENCY_GROUPS.min((u64::BITS - touched.leading_zeros()) as usize);
+    LATENCIES_OFFSET + groups * size_of::<LatencyGroup>()
 }
 
 /// What a slot had live at its highest, beyond what it has added to the shared sums: objects, bytes. As
