@@ -107,7 +107,8 @@ try {
 
   // Pictures of a service at work.
   const picture = (name, options = {}) => page.screenshot({ path: join(shots, `${name}.png`), ...options });
-  await picture("live-light-desktop");
+  const bottom = await page.evaluate(() => Math.ceil(document.querySelector("main").getBoundingClientRect().bottom));
+  await picture("live-light-desktop", { clip: { x: 0, y: 0, width: 1280, height: bottom + 16 } });
   await page.emulateMedia({ colorScheme: "dark" });
   await picture("live-dark-desktop");
   for (const colorScheme of ["light", "dark"]) {
