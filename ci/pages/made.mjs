@@ -1,4 +1,4 @@
-// Makes reports of a real one: `many.json` of 3,000 trials in 300 cells, and `hostile.json` whose names would be markup.
+// Makes reports of a real one: `many.json` of 5,000 trials in 500 cells, and `hostile.json` whose names would be markup.
 import { readFileSync, writeFileSync } from "node:fs";
 
 const report = JSON.parse(readFileSync(process.argv[2], "utf8"));
@@ -6,7 +6,7 @@ const first = report.trials[0];
 
 const many = structuredClone(report);
 many.trials = [];
-for (let cell = 0; cell < 300; cell++)
+for (let cell = 0; cell < 500; cell++)
   for (let rep = 0; rep < 10; rep++) {
     const trial = structuredClone(report.trials[(cell + rep) % report.trials.length]);
     trial.cell = { ...first.cell, variant: `variant-${cell}` };

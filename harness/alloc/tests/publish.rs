@@ -43,6 +43,8 @@ fn main() {
         refused::a_folder_that_others_may_write
         refused::a_file_in_the_folders_place
         refused::a_full_disk
+        refused::a_read_only_file_system
+        refused::a_folder_that_may_not_be_written
         refused::a_limit_on_the_size_of_files
         refused::a_name_that_is_no_name
         refused::a_level_that_is_none

@@ -4,8 +4,9 @@
 //! The figures replace those of the group they are pushed to (PUT). The protocol: prometheus/pushgateway, `README.md`,
 //! "API". A gateway that is away, busy or slow is asked again, for a bounded time; what it refuses is not.
 
-use std::fmt;
+use std::error::Error;
 use std::time::Duration;
+use std::{fmt, io};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -55,6 +56,17 @@ pub enum PushError {
         status: StatusCode,
         /// What it said, after a colon; empty where nothing.
         said: String,
+    },
+    /// Who answers there can't show that it is the gateway.
+    #[error(
+        "{url} shows a certificate that is not trusted here ({reason}), and was sent nothing; one of an authority of your \
+         own is trusted if SSL_CERT_FILE names a PEM file with the authority's certificate"
+    )]
+    Untrusted {
+        /// The gateway.
+        url: String,
+        /// What is wrong with the certificate.
+        reason: String,
     },
     /// It did not take it, however often it was asked.
     #[error("{url} {reason}, {TRIES} times; is a Pushgateway running there, and can it be reached from here?")]
@@ -163,6 +175,7 @@ impl Pushgateway {
                 Attempt::Refused { status, said } => {
                     return Err(PushError::Refused { url: self.shown.clone(), status, said });
                 }
+                Attempt::Untrusted(reason) => return Err(PushError::Untrusted { url: self.shown.clone(), reason }),
                 Attempt::Again(reason) => last = reason,
             }
         }
@@ -189,7 +202,13 @@ impl Pushgateway {
             Err(error) if error.is_timeout() => {
                 return Attempt::Again(format!("did not answer within {:?}", self.timeout));
             }
-            Err(error) => return Attempt::Again(format!("can't be reached ({})", causes(&error.without_url()))),
+            Err(error) => {
+                let reason = causes(&error);
+                return match is_certificate(&error) {
+                    true => Attempt::Untrusted(reason),
+                    false => Attempt::Again(format!("can't be reached ({reason})")),
+                };
+            }
         };
         let status = response.status();
         match status {
@@ -238,6 +257,7 @@ pub fn check_label(label: &str, value: &str, taken: &[&str]) -> Result<(), PushE
 enum Attempt {
     Taken,
     Refused { status: StatusCode, said: String },
+    Untrusted(String),
     Again(String),
 }
 
@@ -269,11 +289,22 @@ async fn said(mut response: Response) -> String {
 
 /// An error and its causes; the outermost one only says that there was one.
 fn causes(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
+    let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     innermost.to_string()
+}
+
+/// Whether an error, or what it comes from, is that the server's certificate is not one to trust. Asking again would not
+/// help.
+fn is_certificate(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_));
+    }
+    // An error of input and output does not count the one that it holds among its sources.
+    let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    held.is_some_and(|held| is_certificate(held)) || error.source().is_some_and(is_certificate)
 }
 
 #[cfg(test)]

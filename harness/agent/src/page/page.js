@@ -22,6 +22,8 @@ let undecided = 2;
 let shown = ROWS;
 let paused = false;
 let cursor = null;
+// Whose level the form shows.
+let levelOf = null;
 
 // --- figures as text ---
 
@@ -214,6 +216,12 @@ function choose(id) {
   if (latest) draw();
 }
 
+// Of each look, the calls by bucket that the map shows.
+function shownCalls(history) {
+  const kind = byId("kind").value;
+  return kind === "all" ? history.clean.map((column, at) => column.map((n, bucket) => n + history.interrupted[at][bucket])) : history[kind];
+}
+
 const LEFT = 52;
 const BOTTOM = 20;
 
@@ -223,6 +231,9 @@ function drawMap() {
   if (!process) return;
   byId("chosen-title").textContent = `Stalls of ${process.service}, pid ${process.pid}`;
   byId("control").hidden = !latest.control || !process.up;
+  // What it has: to ask for another is then a choice.
+  if (levelOf !== chosen) byId("level").value = process.level;
+  levelOf = chosen;
   const canvas = byId("map");
   const box = canvas.getBoundingClientRect();
   const ratio = window.devicePixelRatio || 1;
@@ -232,7 +243,7 @@ function drawMap() {
   pen.scale(ratio, ratio);
   const style = getComputedStyle(document.documentElement);
   const history = histories.get(chosen);
-  const columns = history[byId("kind").value];
+  const columns = shownCalls(history);
   const bounds = latest.stall_bounds_ns;
   const height = (box.height - BOTTOM) / (bounds.length + 1);
   const room = Math.max(ROOM, columns.length);
@@ -319,6 +330,15 @@ async function poll() {
   setTimeout(poll, POLL_MS);
 }
 
+// A header takes bytes, each in the place of a character; a token may have more than those of ASCII.
+const asHeader = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
+function chooseLevel() {
+  const off = byId("level").value === "off" && latest.processes.some((process) => process.id === chosen && process.level !== "off");
+  byId("changed").textContent = off ? "What it frees and allocates while off is never made up for: its live figures are of no use from then on" : "";
+  byId("changed").classList.toggle("bad", off);
+}
+
 async function changeLevel(event) {
   event.preventDefault();
   const level = byId("level").value;
@@ -326,17 +346,20 @@ async function changeLevel(event) {
   try {
     const response = await fetch("api/level", {
       method: "POST",
-      headers: { "content-type": "application/json", "x-heapgate-token": byId("token").value },
+      headers: { "content-type": "application/json", "x-heapgate-token": asHeader(byId("token").value) },
       body: JSON.stringify({ process: chosen, level }),
     });
     const text = (await response.text()).trim();
-    byId("changed").textContent = response.ok ? `Level is ${level}` : text;
+    byId("changed").textContent = response.ok ? `Level is ${level}` : text.charAt(0).toUpperCase() + text.slice(1);
+    byId("changed").classList.toggle("bad", !response.ok);
   } catch (error) {
     byId("changed").textContent = `The agent does not answer (${error.message})`;
+    byId("changed").classList.add("bad");
   }
 }
 
 byId("control").addEventListener("submit", changeLevel);
+byId("level").addEventListener("change", chooseLevel);
 byId("filter").addEventListener("input", () => latest && drawTable());
 byId("order").addEventListener("change", () => latest && drawTable());
 byId("kind").addEventListener("change", () => latest && drawMap());

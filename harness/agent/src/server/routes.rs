@@ -184,11 +184,13 @@ impl Shared {
             let text = "levels can't be changed: heapgate serve was started without --allow-control";
             return Plain::text(StatusCode::FORBIDDEN, text);
         };
-        if !request.headers().get(TOKEN_HEADER).is_some_and(|shown| token.is(shown.as_bytes())) {
-            return Plain::text(
-                StatusCode::FORBIDDEN,
-                format!("the header {TOKEN_HEADER} must have the control token"),
-            );
+        match request.headers().get(TOKEN_HEADER) {
+            Some(shown) if token.is(shown.as_bytes()) => {}
+            Some(_) => return Plain::text(StatusCode::FORBIDDEN, "the control token is wrong"),
+            None => {
+                let text = format!("the header {TOKEN_HEADER} must have the control token");
+                return Plain::text(StatusCode::FORBIDDEN, text);
+            }
         }
         let too_long =
             || Plain::text(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {} bytes", limits::MAX_BODY_BYTES));

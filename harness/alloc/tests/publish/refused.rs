@@ -75,19 +75,42 @@ pub fn a_file_in_the_folders_place() {
 }
 
 pub fn a_full_disk() {
+    // Room for some pages, not for a segment: what is not allocated at once would be missing at some later store.
+    on_a_file_system_of_its_own("a full disk", 0, c"size=1m,mode=700", |place| {
+        refused(place, &[], &["no file of 2138112 bytes", "No space left on device"]);
+    });
+}
+
+pub fn a_read_only_file_system() {
+    on_a_file_system_of_its_own("a read-only file system", libc::MS_RDONLY, c"mode=700", |place| {
+        refused(place, &[], &["Read-only file system"]);
+    });
+}
+
+pub fn a_folder_that_may_not_be_written() {
+    let place = Place::new();
+    fs::create_dir(place.runtime()).expect("made");
+    fs::set_permissions(place.runtime(), Permissions::from_mode(0o500)).expect("its owner may");
+    if fs::write(place.runtime().join("probe"), "").is_ok() {
+        return skip("a folder that may not be written: this user may write everywhere");
+    }
+    refused(&place, &[], &["Permission denied"]);
+}
+
+/// Does `check` with a small file system in the place of the runtime folder; nothing must be left on it.
+fn on_a_file_system_of_its_own(what: &str, flags: libc::c_ulong, options: &std::ffi::CStr, check: fn(&Place)) {
     let place = Place::new();
     fs::create_dir(place.runtime()).expect("made");
     fs::set_permissions(place.runtime(), Permissions::from_mode(0o700)).expect("its owner may");
     let target = std::ffi::CString::new(place.runtime().to_str().expect("UTF-8")).expect("no zero byte");
-    // Room for some pages, not for a segment: what is not allocated at once would be missing at some later store.
-    let (tmpfs, options) = (c"tmpfs", c"size=1m,mode=700");
+    let tmpfs = c"tmpfs".as_ptr();
     // SAFETY: all are C strings.
-    let mounted = unsafe { libc::mount(tmpfs.as_ptr(), target.as_ptr(), tmpfs.as_ptr(), 0, options.as_ptr().cast()) };
+    let mounted = unsafe { libc::mount(tmpfs, target.as_ptr(), tmpfs, flags, options.as_ptr().cast()) };
     if mounted != 0 {
-        return skip("a full disk: this user may mount no small one");
+        return skip(&format!("{what}: this user may mount no small one"));
     }
     let result = std::panic::catch_unwind(|| {
-        refused(&place, &[], &["no file of 2138112 bytes", "No space left on device"]);
+        check(&place);
         assert_eq!(fs::read_dir(place.runtime()).expect("readable").count(), 0, "nothing is left");
     });
     // SAFETY: the path is a C string.

@@ -27,7 +27,8 @@ pub struct Figures {
     #[arg(long, value_name = "FILE")]
     textfile: Option<PathBuf>,
     /// Also push the figures to a Prometheus Pushgateway, for instance http://localhost:9091 (with HEAPGATE_PUSH_USER
-    /// and HEAPGATE_PUSH_PASSWORD, where it asks for them); if that fails the run counts all the same
+    /// and HEAPGATE_PUSH_PASSWORD, where it asks for them; with https:// SSL_CERT_FILE can name the certificate of an
+    /// authority of your own); if that fails the run counts all the same
     #[arg(long, value_name = "URL")]
     push: Option<String>,
     /// Name of the job that is pushed

@@ -1,12 +1,13 @@
 //! `heapgate run`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use heapgate_core::exit;
-use heapgate_core::render;
 use heapgate_core::render::human::counted;
+use heapgate_core::render::page::{self, Against, Subject};
+use heapgate_core::report::Report;
 use heapgate_core::shard::Part;
+use heapgate_core::{exit, files, render};
 use heapgate_segment::layout::Level;
 use heapgate_segment::stacks::MAX_STACK_PERIOD;
 use heapgate_store::objects::{ObjectError, Objects};
@@ -36,6 +37,9 @@ pub struct Run {
     /// a folder (s3://bucket/run7/) as report.json or shard-I-of-N.json
     #[arg(long, value_name = "URL")]
     put: Option<String>,
+    /// Also write one page that needs nothing else: figures, curves over time and histograms to point at
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print the report as JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -54,6 +58,9 @@ impl Run {
         // A wrong URL is told before anything is measured.
         let place = self.put.as_deref().map(|url| self.place(url)).transpose()?;
         let destinations = self.figures.destinations("run")?;
+        if let Some(file) = &self.html {
+            files::check_writable(file)?;
+        }
         let config = global.config()?;
         let store = self.store.place(&config)?;
         let mut session = self.selection.session(&config)?;
@@ -67,6 +74,9 @@ impl Run {
             take(&mut session, part);
         }
         let output = session.output.clone();
+        if self.html.as_ref() == Some(&output) {
+            return Err(Failure::usage("--html and --output name one file; name two"));
+        }
         let ran = session.run()?;
         let stored = place.map_or(Ok(()), |place| put(&place, &ran, &output));
         let text = if self.json {
@@ -76,6 +86,7 @@ impl Run {
         };
         let measured = Measured { report: &ran.report, verdict: None, planted: self.selection.is_planted() };
         let written = destinations.write(measured);
+        let drawn = self.html.as_deref().map_or(Ok(()), |file| draw(file, &ran.report));
         let printed = print(&text);
         // A shard is part of a run, which comes into the history when it is merged.
         if self.shard.is_none() {
@@ -87,6 +98,7 @@ impl Run {
         let code = ran.end.code(if completed { exit::PASS } else { exit::WORKLOAD_FAILED })?;
         stored?;
         written?;
+        drawn?;
         Ok(code)
     }
 
@@ -96,6 +108,12 @@ impl Run {
         let folder = url.ends_with('/');
         Ok(Objects::open(&if folder { format!("{url}{name}") } else { url.to_owned() })?)
     }
+}
+
+/// Writes the page of a report that is compared with nothing.
+fn draw(file: &Path, report: &Report) -> Result<(), files::WriteError> {
+    let subject = Subject { report, verdict: None, against: &Against::default(), flame_graphs: &[] };
+    files::atomic_write(file, page::render(subject).as_bytes())
 }
 
 /// Leaves `session` what `part` is dealt, and says how much that is.

@@ -1,11 +1,11 @@
 //! Reports in object stores: folders, and a local server that speaks S3 (moto, from `ci/local-s3`, which `ci/test` calls).
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use crate::common::server::{Server, free_port};
 use crate::common::{Place, QUICK, REPORT, Ran, skip, trials};
 
 /// Four cells: a third of a second.
@@ -14,17 +14,7 @@ const SMALL: &str = "tokenize/wordpiece-heap tokenize/wordpiece-slices -a jemall
 const SECRET: &str = "not-to-be-shown";
 
 /// A server on loopback that is ended with the test.
-struct S3 {
-    server: Child,
-    port: u16,
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
+struct S3(Server);
 
 impl S3 {
     /// Starts the server, with a bucket `reports`. None where it isn't installed, which is said.
@@ -36,38 +26,19 @@ impl S3 {
             skip(&why);
             return None;
         }
-        // Closed again, so that the server can have it: another process that takes it in between fails the test.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let server = Command::new(program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start the server");
-        let s3 = Self { server, port };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !s3.request("PUT /reports").is_some_and(|answer| answer.contains(" 200 ")) {
-            assert!(Instant::now() < deadline, "the server does not answer");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Some(s3)
-    }
-
-    /// The answer to a request without content.
-    fn request(&self, line: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        let host =
-            "Host: 127.0.0.1\r\nAuthorization: AWS4-HMAC-SHA256 Credential=user/20260101/us-east-1/s3/aws4_request";
-        write!(stream, "{line} HTTP/1.0\r\n{host}\r\nContent-Length: 0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
+        let command = |port: u16| {
+            let mut command = Command::new(&program);
+            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            command
+        };
+        let credentials = "Authorization: AWS4-HMAC-SHA256 Credential=user/20260101/us-east-1/s3/aws4_request\r\n";
+        let made = |server: &Server| server.ask("PUT /reports", credentials).is_some_and(|a| a.contains(" 200 "));
+        Some(Self(Server::start(command, made)))
     }
 
     /// Runs heapgate with this server for S3.
     fn run(&self, place: &Place, arguments: &str) -> Ran {
-        Ran::of(with_s3(&mut place.command(arguments), self.port))
+        Ran::of(with_s3(&mut place.command(arguments), self.0.port))
     }
 }
 
@@ -228,7 +199,7 @@ fn a_store_that_is_busy_is_tried_again() {
 
 #[test]
 fn a_store_that_nobody_answers_for_is_told_with_the_cause() {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let port = free_port();
     let place = Place::new();
     let ran = Ran::of(with_s3(&mut place.command("merge s3://reports/x/ -o all.json"), port)).ends_with(1);
     assert!(!ran.stderr.contains(SECRET), "{}", ran.stderr);

@@ -216,3 +216,17 @@ fn a_report_is_shown_as_table_figures_or_page_and_decides_nothing() {
     place.run("report report.json --html same --markdown same").ends_with(2).says(&["name two"]);
     place.run("report missing.json").ends_with(2).says(&["missing.json"]);
 }
+
+#[test]
+fn a_run_leaves_its_page_that_is_compared_with_nothing() {
+    let place = Place::new();
+    place.run(&format!("run {QUICK} --html out/page.html")).ends_with(1).says(&["out/page.html"]);
+    let ran = place.run(&format!("run {QUICK} -o same --html same")).ends_with(2).says(&["name two"]);
+    assert!(!ran.stderr.contains("[1/1]") && !place.has("same") && !place.has(REPORT), "nothing was run");
+    place.run(&format!("run {QUICK} --html page.html")).ends_with(0);
+    let page = place.read("page.html");
+    assert!(page.starts_with("<!doctype html>") && page.contains("tokenize/wordpiece-heap jemalloc"), "its cell");
+    assert!(!page.contains(">PASS</span>"), "there is no verdict");
+    place.run(&format!("report {REPORT} --html again.html")).ends_with(0);
+    assert!(page == place.read("again.html"), "it is the page of the report");
+}

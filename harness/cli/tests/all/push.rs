@@ -4,10 +4,15 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::common::server::{Server, free_port};
 use crate::common::{Place, QUICK, RECORDED, REPORT, Ran, skip};
 
 const SECRET: &str = "not-to-be-shown";
@@ -120,6 +125,7 @@ fn what_is_no_gateway_is_refused_before_anything_is_run() {
 
 /// A server whose answers are made: each connection gets the next, the last for ever. What it was asked is sent.
 struct Made {
+    scheme: &'static str,
     port: u16,
     asked: Receiver<String>,
 }
@@ -127,12 +133,31 @@ struct Made {
 impl Made {
     /// An empty answer is none at all: the connection stays open until the client leaves.
     fn start(answers: &'static [&'static str]) -> Self {
+        Self::serve("http", answers, Some)
+    }
+
+    /// The same over TLS. Who doesn't trust it asks nothing.
+    fn start_tls(answers: &'static [&'static str], config: ServerConfig) -> Self {
+        let config = Arc::new(config);
+        Self::serve("https", answers, move |mut stream| {
+            let mut connection = ServerConnection::new(Arc::clone(&config)).expect("a server");
+            connection.complete_io(&mut stream).ok()?;
+            Some(StreamOwned::new(connection, stream))
+        })
+    }
+
+    /// `open` makes of a connection what is read and written, if the client wants that.
+    fn serve<S: Read + Write>(
+        scheme: &'static str,
+        answers: &'static [&'static str],
+        open: impl Fn(TcpStream) -> Option<S> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let port = listener.local_addr().expect("bound").port();
         let (sender, asked) = mpsc::channel();
         std::thread::spawn(move || {
             for (index, stream) in listener.incoming().enumerate() {
-                let Ok(mut stream) = stream else { continue };
+                let Some(mut stream) = stream.ok().and_then(&open) else { continue };
                 let request = read_request(&mut stream);
                 // The test has ended.
                 if sender.send(request).is_err() {
@@ -147,15 +172,16 @@ impl Made {
                             "HTTP/1.1 {answer}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
                             text.len()
                         );
+                        let _ = stream.flush();
                     }
                 }
             }
         });
-        Self { port, asked }
+        Self { scheme, port, asked }
     }
 
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     /// Everything it was asked so far.
@@ -164,7 +190,7 @@ impl Made {
     }
 }
 
-fn read_request(stream: &mut TcpStream) -> String {
+fn read_request(stream: &mut impl Read) -> String {
     let mut reader = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0);
     while reader.read_line(&mut head).is_ok_and(|n| n > 2) {
@@ -220,11 +246,56 @@ fn a_gateway_that_fails_changes_no_verdict() {
     let more = "--push-timeout 0.1";
     run(&place, &format!("{JUDGE} --push {} {more}", server.url())).ends_with(0).says(&["did not answer within 100ms"]);
 
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let closed = free_port();
     push(&place, &format!("http://127.0.0.1:{closed}"), "").says(&["can't be reached", "refused", "4 times"]);
     // Nor is a failure made less of one.
     let ran = place.run(&format!("run {QUICK} --push http://127.0.0.1:{closed} --push-timeout 0.1"));
     ran.ends_with(0).says(&["were not pushed"]);
+}
+
+/// A certificate authority, as PEM, and a server's configuration with a certificate of its making, for 127.0.0.1.
+fn authority(name: &str) -> (String, ServerConfig) {
+    let key = || KeyPair::generate().expect("a key");
+    let mut of_authority = CertificateParams::new(vec![]).expect("parameters");
+    of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    of_authority.distinguished_name.push(DnType::CommonName, name);
+    let authority = CertifiedIssuer::self_signed(of_authority, key()).expect("an authority");
+    let of_server = key();
+    let named = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    let certificate = named.signed_by(&of_server, &authority).expect("a certificate");
+    let private = PrivatePkcs8KeyDer::from(of_server.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private.into())
+        .expect("a configuration");
+    (authority.pem(), config)
+}
+
+#[test]
+fn a_gateway_behind_tls_is_pushed_to_if_its_authority_is_trusted_and_told_nothing_if_not() {
+    let place = recorded();
+    let (trusted, config) = authority("ours");
+    let (other, _) = authority("another");
+    place.write("trusted.pem", &trusted);
+    place.write("other.pem", &other);
+    let server = Made::start_tls(&["202 Accepted"], config);
+    let url = server.url().replace("//", &format!("//ada:{SECRET}@"));
+    let push = |authority: &str| {
+        let mut command = place.command(&format!("{JUDGE} --push {url}"));
+        let ran = Ran::of(command.env("SSL_CERT_FILE", place.path(authority)).env_remove("SSL_CERT_DIR")).ends_with(0);
+        assert!(ran.stdout.contains("PASS"), "{}", ran.stdout);
+        assert!(!ran.stderr.contains(SECRET), "{}", ran.stderr);
+        ran
+    };
+    push("other.pem").says(&["were not pushed", "certificate that is not trusted", "UnknownIssuer", "SSL_CERT_FILE"]);
+    push("missing.pem").says(&["were not pushed"]);
+    assert_eq!(server.asked(), Vec::<String>::new());
+    push("trusted.pem").says(&["pushed: https://127.0.0.1:"]);
+    let asked = server.asked();
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].starts_with("PUT /metrics/job/heapgate/") && asked[0].contains("heapgate_run_peak_rss_bytes{"));
 }
 
 #[test]
@@ -248,17 +319,7 @@ fn passwords_are_sent_and_never_shown() {
 }
 
 /// A real Pushgateway on loopback, ended with the test.
-struct Gateway {
-    server: Child,
-    port: u16,
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
+struct Gateway(Server);
 
 impl Gateway {
     /// `None` where it isn't installed, which is said.
@@ -267,31 +328,23 @@ impl Gateway {
         if !is_there(program, "HEAPGATE_REQUIRE_PUSHGATEWAY") {
             return None;
         }
-        // Closed again, so that the server can have it: another process that takes it in between fails the test.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let server = Command::new(program)
+        let command = |port: u16| {
+            let mut command = Command::new(program);
             // Debian's keeps what was pushed, by default in one place for all.
-            .args([format!("--web.listen-address=127.0.0.1:{port}"), "--persistence.file=".to_owned()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start the gateway");
-        let gateway = Self { server, port };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while gateway.get("/-/ready").is_none_or(|answer| !answer.contains(" 200 ")) {
-            assert!(Instant::now() < deadline, "the gateway does not answer");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Some(gateway)
+            command.args([format!("--web.listen-address=127.0.0.1:{port}"), "--persistence.file=".to_owned()]);
+            command
+        };
+        let ready = |server: &Server| server.ask("GET /-/ready", "").is_some_and(|answer| answer.contains(" 200 "));
+        Some(Self(Server::start(command, ready)))
     }
 
-    fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.0.port)
+    }
+
+    /// What a Prometheus would scrape from it.
+    fn metrics(&self) -> String {
+        self.0.ask("GET /metrics", "").expect("an answer")
     }
 }
 
@@ -299,9 +352,9 @@ impl Gateway {
 fn a_real_pushgateway_takes_the_figures_and_the_next_run_replaces_them() {
     let Some(gateway) = Gateway::start() else { return };
     let place = recorded();
-    let url = format!("http://127.0.0.1:{}", gateway.port);
+    let url = gateway.url();
     push(&place, &url, "--push-grouping suite=nightly/all").says(&["pushed: http://127.0.0.1:"]);
-    let shown = gateway.get("/metrics").expect("an answer");
+    let shown = gateway.metrics();
     let rss = median(&RECORDED.report, "peak_rss_bytes");
     let labels = ["job=\"heapgate\"", "branch=\"fix/leak\"", "suite=\"nightly/all\"", "workload=\"tokenize\""];
     assert_eq!(sample(&shown, "heapgate_run_peak_rss_bytes", &labels), rss);
@@ -313,13 +366,13 @@ fn a_real_pushgateway_takes_the_figures_and_the_next_run_replaces_them() {
     report["fingerprint"]["build"]["commit"] = "cafe".into();
     place.write("report.json", &report.to_string());
     push(&place, &url, "--push-grouping suite=nightly/all").says(&["pushed: "]);
-    let shown = gateway.get("/metrics").expect("an answer");
+    let shown = gateway.metrics();
     sample(&shown, "heapgate_run_peak_rss_bytes", &["commit=\"cafe\""]);
     sample(&shown, "heapgate_run_peak_rss_bytes", &[]);
 
     // Another suite is a group of its own.
     push(&place, &url, "--push-job other").says(&["pushed: "]);
-    let shown = gateway.get("/metrics").expect("an answer");
+    let shown = gateway.metrics();
     sample(&shown, "heapgate_run_peak_rss_bytes", &["job=\"other\""]);
     sample(&shown, "heapgate_run_peak_rss_bytes", &["suite=\"nightly/all\""]);
     assert_eq!(sample(&shown, "push_failure_time_seconds", &["job=\"other\""]), 0.0);

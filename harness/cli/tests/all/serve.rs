@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use crate::common::Place;
@@ -13,7 +14,12 @@ struct Serving {
 }
 
 fn serve(place: &Place, arguments: &str) -> Serving {
-    let mut command = place.command(&format!("serve --listen 127.0.0.1:0 {arguments}"));
+    begin(place, &format!("serve --listen 127.0.0.1:0 {arguments}"))
+}
+
+/// Starts what has a free port of loopback in its arguments.
+fn begin(place: &Place, arguments: &str) -> Serving {
+    let mut command = place.command(arguments);
     command.env("HEAPGATE_RUNTIME_DIR", place.path("run"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let mut line = String::new();
@@ -49,6 +55,34 @@ fn it_serves_the_users_own_folder_until_it_is_told_to_end() {
     // SAFETY: the child was not waited for, so its id is its own.
     assert_eq!(unsafe { libc::kill(serving.child.id().cast_signed(), libc::SIGTERM) }, 0);
     assert_eq!(serving.child.wait().expect("ended").code(), Some(0));
+}
+
+#[test]
+fn the_unit_and_the_daemon_set_start_it_with_flags_that_it_has() {
+    let ci = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ci");
+    let read = |file: &str| std::fs::read_to_string(ci.join(file)).expect("read");
+    let unit = read("systemd/heapgate-agent.service");
+    let unit =
+        unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/heapgate ")).expect("a command");
+    let pod = read("kubernetes/agent.yaml");
+    // Those that stand in comments too: they are there to be taken.
+    let arguments = pod.lines().skip_while(|line| line.trim() != "args:").skip(1);
+    let arguments =
+        arguments.take_while(|line| line.trim() != "ports:").map(|line| line.trim_start_matches([' ', '#']));
+    let pod: Vec<&str> = arguments.filter_map(|line| line.strip_prefix("- ")).collect();
+    assert!(pod.len() > 3, "{pod:?}");
+    for arguments in [unit.to_owned(), pod.join(" ")] {
+        let place = Place::new();
+        place.write("web.yml", "basic_auth_users:\n");
+        let here = place.path("run").display().to_string();
+        let arguments = arguments
+            .replace("127.0.0.1:9464", "127.0.0.1:0")
+            .replace("0.0.0.0:9464", "127.0.0.1:0")
+            .replace("/run/heapgate", &here)
+            .replace("/etc/heapgate", &place.path("").display().to_string());
+        assert!(arguments.starts_with("serve ") && arguments.contains(&here), "{arguments}");
+        assert!(begin(&place, &arguments).get("/metrics").contains("heapgate_agent_processes 0"), "{arguments}");
+    }
 }
 
 #[test]

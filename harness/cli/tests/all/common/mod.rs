@@ -1,10 +1,11 @@
 //! What tests of the command line share: a temporary folder, the real executable started in it, and what that printed.
 //!
-//! `segment` makes a segment and watches a process through it, `processes` finds and ends processes. Used by every file
-//! beside this folder.
+//! `segment` makes a segment and watches a process through it, `processes` finds and ends processes, `server` starts programs
+//! that serve. Used by every file beside this folder.
 
 pub mod processes;
 pub mod segment;
+pub mod server;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
