@@ -6,7 +6,7 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,13 +71,21 @@ impl Drop for Service {
     }
 }
 
-/// One kept open, for requests one after the other.
+/// One kept open.
 struct Connection(BufReader<TcpStream>);
 
 impl Connection {
+    fn request(method: &str, path: &str, body: &str) -> String {
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
     fn ask(&mut self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
-        self.0.get_mut().write_all((head + body).as_bytes()).expect("sent");
+        self.0.get_mut().write_all(Self::request(method, path, body).as_bytes()).expect("sent");
+        self.answer()
+    }
+
+    /// The answer to the first request that has not been read of.
+    fn answer(&mut self) -> (u16, String) {
         let mut line = String::new();
         self.0.read_line(&mut line).expect("a status line");
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
@@ -132,27 +140,34 @@ impl Texts {
         });
         Self(texts.collect())
     }
+
+    /// That of request `number`, and what it must become.
+    fn of(&self, number: usize) -> &(String, String) {
+        &self.0[number % self.0.len()]
+    }
 }
 
-/// Sends `requests` on a fixed schedule, whether or not answers come in time (an open loop: what is slow is not spared), over
-/// several connections. Every answer must be right.
+/// Sends `requests` on a fixed schedule over several connections. An open loop: who sends doesn't wait for answers, which
+/// another thread reads, so that what is slow is not spared. Every answer must be right.
 fn load(service: &Service, texts: &Texts, requests: usize) {
     const CONNECTIONS: usize = 8;
     const BETWEEN: Duration = Duration::from_micros(500);
-    let (next, begin) = (AtomicUsize::new(0), Instant::now());
+    let begin = Instant::now();
+    let texts_of = |connection: usize| (connection..requests).step_by(CONNECTIONS).map(|n| (n, texts.of(n)));
     thread::scope(|scope| {
-        for _ in 0..CONNECTIONS {
-            scope.spawn(|| {
-                let mut connection = service.connect();
-                loop {
-                    let request = next.fetch_add(1, Relaxed);
-                    if request >= requests {
-                        return;
-                    }
+        for number in 0..CONNECTIONS {
+            let mut answers = service.connect();
+            let mut stream = answers.0.get_ref().try_clone().expect("one more descriptor");
+            scope.spawn(move || {
+                for (request, (text, _)) in texts_of(number) {
                     let due = BETWEEN * u32::try_from(request).expect("few");
                     thread::sleep(due.saturating_sub(begin.elapsed()));
-                    let (text, expected) = &texts.0[request % texts.0.len()];
-                    assert_eq!(connection.ask("POST", "/tokenize", text), (200, expected.clone()), "{text}");
+                    stream.write_all(Connection::request("POST", "/tokenize", text).as_bytes()).expect("sent");
+                }
+            });
+            scope.spawn(move || {
+                for (_, (text, expected)) in texts_of(number) {
+                    assert_eq!(answers.answer(), (200, expected.clone()), "{text}");
                 }
             });
         }

@@ -136,6 +136,8 @@ fn a_level_is_changed_with_the_token_only_and_only_where_that_is_allowed() {
         assert_eq!(answer.status, status, "{headers}{body}: {}", answer.text());
         assert_eq!(level(&open), Some(4.0));
     }
+    let wrong = open.server.post("/api/level", "X-Heapgate-Token: a-token-of-another-test\r\n", &body(&id, "count"));
+    assert_eq!(wrong.text(), "the control token is wrong\n");
     let rebound = open.server.send(format!(
         "POST /api/level HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n{RIGHT}Content-Length: 2\r\n\r\n{{}}"
     ));
