@@ -9,8 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use heapgate_alloc::Telemetry;
-use heapgate_alloc::segment::layout::Gauge;
-use heapgate_region::{Region, Status};
+use heapgate_region::Region;
 
 #[global_allocator]
 static ALLOCATOR: Telemetry<Region<System>> = Telemetry::new(Region::new(System));
@@ -37,21 +36,7 @@ fn main() {
         });
         std::hint::black_box(words);
         if let Some(session) = &session {
-            let stats = heapgate_region::stats();
-            let active = matches!(heapgate_region::status(), Status::Active { .. });
-            let figures = [
-                (Gauge::RegionStatus, u64::from(active)),
-                (Gauge::RegionScopes, stats.scopes),
-                (Gauge::RegionBytes, stats.bytes),
-                (Gauge::RegionHighWaterBytes, stats.bytes_peak),
-                (Gauge::RegionTailWasteBytes, stats.tail_waste_bytes),
-                (Gauge::RegionChunksAcquired, stats.chunk_acquisitions),
-                (Gauge::RegionChunksReused, stats.chunk_reuses),
-                (Gauge::RegionChunksPeak, stats.chunks_in_use_peak),
-                (Gauge::RegionLargeFallbacks, stats.large_fallbacks),
-                (Gauge::RegionEscapedObjects, stats.escaped_objects),
-            ];
-            figures.into_iter().for_each(|(gauge, value)| session.set_gauge(gauge, value));
+            heapgate_alloc::gauges::regions().into_iter().for_each(|(gauge, value)| session.set_gauge(gauge, value));
         }
         thread::sleep(Duration::from_millis(100));
     }

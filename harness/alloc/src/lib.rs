@@ -23,6 +23,7 @@
 //! goes on counting into its parent's slot.
 
 mod attach;
+pub mod gauges;
 mod publish;
 mod remembered;
 mod rseq;

@@ -18,7 +18,7 @@ use crate::attach::{self, State, clock, environment, say, state};
 use crate::publish;
 use crate::remembered::Remembered;
 
-/// More lines than this a second nobody reads, and each costs about a millisecond.
+/// More lines than this a second nobody reads, and each costs up to a third of a millisecond (`examples/trace_cost.rs`).
 const SHORTEST_INTERVAL_MS: u64 = 10;
 
 /// A day: beyond it, somebody has taken one unit for another.

@@ -3,33 +3,10 @@
 use std::ffi::{CStr, CString};
 use std::io;
 
-use heapgate_alloc::segment::layout::Gauge;
-use tikv_jemalloc_ctl::{epoch, stats};
+pub(crate) use heapgate_alloc::gauges::jemalloc as gauges;
 
 /// jemalloc's number for "all arenas" in `arena.<i>` names (`MALLCTL_ARENAS_ALL`).
 const ALL_ARENAS: usize = 4096;
-
-/// What jemalloc says of itself now, bytes. Allocates nothing.
-///
-/// # Errors
-/// If it was built without statistics.
-pub(crate) fn gauges() -> io::Result<[(Gauge, u64); 6]> {
-    read().map_err(|error| io::Error::other(error.to_string()))
-}
-
-fn read() -> Result<[(Gauge, u64); 6], tikv_jemalloc_ctl::Error> {
-    // The figures are those of the last epoch.
-    epoch::advance()?;
-    let value = |bytes: usize| bytes as u64;
-    Ok([
-        (Gauge::JemallocAllocated, value(stats::allocated::read()?)),
-        (Gauge::JemallocActive, value(stats::active::read()?)),
-        (Gauge::JemallocResident, value(stats::resident::read()?)),
-        (Gauge::JemallocMapped, value(stats::mapped::read()?)),
-        (Gauge::JemallocRetained, value(stats::retained::read()?)),
-        (Gauge::JemallocMetadata, value(stats::metadata::read()?)),
-    ])
-}
 
 /// Gives all unused dirty pages back to the kernel.
 ///

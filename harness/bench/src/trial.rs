@@ -162,7 +162,7 @@ impl Phases {
 
     fn set_gauges(&self, phase: &Phase) -> io::Result<()> {
         if self.base.is_some_and(Base::has_region) {
-            for (gauge, value) in region_gauges() {
+            for (gauge, value) in heapgate_alloc::gauges::regions() {
                 phase.set_gauge(gauge, value);
             }
         }
@@ -173,27 +173,4 @@ impl Phases {
         }
         Ok(())
     }
-}
-
-fn region_gauges() -> [(Gauge, u64); 11] {
-    use heapgate_region::Status;
-    let (status, errno) = match heapgate_region::status() {
-        Status::Unused => (0, 0),
-        Status::Active { .. } => (1, 0),
-        Status::Unavailable { errno } => (2, errno),
-    };
-    let stats = heapgate_region::stats();
-    [
-        (Gauge::RegionStatus, status),
-        (Gauge::RegionErrno, u64::from(errno.unsigned_abs())),
-        (Gauge::RegionScopes, stats.scopes),
-        (Gauge::RegionBytes, stats.bytes),
-        (Gauge::RegionHighWaterBytes, stats.bytes_peak),
-        (Gauge::RegionTailWasteBytes, stats.tail_waste_bytes),
-        (Gauge::RegionChunksAcquired, stats.chunk_acquisitions),
-        (Gauge::RegionChunksReused, stats.chunk_reuses),
-        (Gauge::RegionChunksPeak, stats.chunks_in_use_peak),
-        (Gauge::RegionLargeFallbacks, stats.large_fallbacks),
-        (Gauge::RegionEscapedObjects, stats.escaped_objects),
-    ]
 }

@@ -17,7 +17,7 @@ impl Gauges {
     /// Those in the segment: of now, or else of the latest phase that has them.
     pub(crate) fn of(reader: Reader<'_>, phases: &[PhaseReading]) -> Self {
         let mut gauges = Self::default();
-        for gauge in ALL {
+        for gauge in Gauge::ALL {
             let of_phases = || phases.iter().rev().find_map(|phase| phase.gauge(gauge));
             gauges.0[gauge as usize] = reader.gauge(gauge).or_else(of_phases);
         }
@@ -77,29 +77,6 @@ impl Gauges {
         })
     }
 }
-
-/// Those that are exported.
-const ALL: [Gauge; 19] = [
-    Gauge::JemallocAllocated,
-    Gauge::JemallocActive,
-    Gauge::JemallocResident,
-    Gauge::JemallocMapped,
-    Gauge::JemallocRetained,
-    Gauge::JemallocMetadata,
-    Gauge::JemallocPurges,
-    Gauge::JemallocMadvises,
-    Gauge::JemallocPurgedBytes,
-    Gauge::RegionStatus,
-    Gauge::RegionScopes,
-    Gauge::RegionBytes,
-    Gauge::RegionHighWaterBytes,
-    Gauge::RegionTailWasteBytes,
-    Gauge::RegionChunksAcquired,
-    Gauge::RegionChunksReused,
-    Gauge::RegionChunksPeak,
-    Gauge::RegionLargeFallbacks,
-    Gauge::RegionEscapedObjects,
-];
 
 /// jemalloc's account of its memory, bytes.
 #[derive(Debug, Clone, Copy)]

@@ -223,6 +223,33 @@ pub enum Gauge {
     JemallocPurgedBytes,
 }
 
+impl Gauge {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 21] = [
+        Self::JemallocAllocated,
+        Self::JemallocActive,
+        Self::JemallocResident,
+        Self::JemallocMapped,
+        Self::JemallocRetained,
+        Self::JemallocMetadata,
+        Self::RegionStatus,
+        Self::RegionErrno,
+        Self::RegionScopes,
+        Self::RegionBytes,
+        Self::RegionHighWaterBytes,
+        Self::RegionTailWasteBytes,
+        Self::RegionChunksAcquired,
+        Self::RegionChunksReused,
+        Self::RegionChunksPeak,
+        Self::RegionLargeFallbacks,
+        Self::RegionEscapedObjects,
+        Self::Steps,
+        Self::JemallocPurges,
+        Self::JemallocMadvises,
+        Self::JemallocPurgedBytes,
+    ];
+}
+
 /// Room for gauges; later ones need no new ABI.
 pub const MAX_GAUGES: usize = 40;
 
@@ -232,7 +259,14 @@ pub const FIRST_FIGURE: usize = 24;
 /// Most figures of its own that a workload can have.
 pub const MAX_FIGURES: usize = MAX_GAUGES - FIRST_FIGURE;
 
-const _: () = assert!((Gauge::JemallocPurgedBytes as usize) < FIRST_FIGURE);
+const _: () = {
+    let mut gauge = 0;
+    while gauge < Gauge::ALL.len() {
+        assert!(Gauge::ALL[gauge] as usize == gauge, "in their order, none left out");
+        gauge += 1;
+    }
+    assert!(Gauge::ALL.len() <= FIRST_FIGURE);
+};
 
 /// Counts that only grow: one thread's in a slot, the process's in a phase's snapshots.
 ///

@@ -3,5 +3,7 @@
 mod common;
 mod page;
 mod processes;
+#[path = "../../../prometheus/tests/common/promtool.rs"]
+mod promtool;
 mod server;
 mod tls;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use heapgate_agent::agent::LevelError;
 use heapgate_agent::snapshot::Snapshot;
-use heapgate_segment::layout::Level;
+use heapgate_segment::layout::{Gauge, Level};
 use heapgate_segment::published::{Buffer, Entry};
 use tempfile::TempDir;
 
-use crate::common::{Scrape, agent, own, publish};
+use crate::common::{Running, Scrape, agent, loopback, own, publish};
+use crate::promtool::promtool;
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -61,6 +62,24 @@ fn a_process_is_exported_with_its_labels_its_counts_and_what_the_kernel_says() {
     let rss = value("heapgate_process_resident_bytes", &[]).expect("it lives");
     assert!(rss > 1e6, "{rss}");
     assert_eq!(scrape.value("heapgate_agent_processes", &[]), Some(1.0));
+}
+
+#[test]
+fn what_the_agent_answers_is_as_promtool_wants_it() {
+    let folder = folder();
+    let (pid, start_time) = own();
+    // With every metric that there is: of this process, of one that is not seen from here, and of a file that is no segment.
+    for (name, pid) in [("tokenizer", pid), ("elsewhere", u32::MAX)] {
+        let published = publish(folder.path(), name, pid, start_time);
+        published.count(100, 3_000);
+        Gauge::ALL.into_iter().for_each(|gauge| published.writer.set_gauge(gauge, 1));
+    }
+    fs::write(Entry::new(folder.path(), "empty", pid, start_time).path, b"").expect("written");
+    let text = Running::new(agent(folder.path(), |_| {}), loopback()).get("/metrics", "").text();
+    for part in ["heapgate_stall_seconds_bucket{", "heapgate_region_chunks_reused_total{", "reason=\"truncated\"} 1"] {
+        assert!(text.contains(part), "no {part}");
+    }
+    promtool(&text);
 }
 
 #[test]

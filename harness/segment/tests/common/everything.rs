@@ -12,30 +12,6 @@ use heapgate_segment::size_class::SIZE_CLASSES;
 
 const OPERATIONS: [Operation; 4] = [Operation::Alloc, Operation::AllocZeroed, Operation::Realloc, Operation::Dealloc];
 
-/// Every gauge there is.
-const GAUGES: [Gauge; 20] = [
-    Gauge::JemallocAllocated,
-    Gauge::JemallocActive,
-    Gauge::JemallocResident,
-    Gauge::JemallocMapped,
-    Gauge::JemallocRetained,
-    Gauge::JemallocMetadata,
-    Gauge::JemallocPurges,
-    Gauge::JemallocMadvises,
-    Gauge::JemallocPurgedBytes,
-    Gauge::RegionStatus,
-    Gauge::RegionErrno,
-    Gauge::RegionScopes,
-    Gauge::RegionBytes,
-    Gauge::RegionHighWaterBytes,
-    Gauge::RegionTailWasteBytes,
-    Gauge::RegionChunksAcquired,
-    Gauge::RegionChunksReused,
-    Gauge::RegionChunksPeak,
-    Gauge::RegionLargeFallbacks,
-    Gauge::RegionEscapedObjects,
-];
-
 /// Calls every public method of the reading end.
 pub fn read_everything(words: &[AtomicU64]) -> Result<(), LayoutError> {
     let reader = Reader::new(words).inspect_err(|error| assert!(!error.to_string().is_empty()))?;
@@ -55,7 +31,7 @@ pub fn read_everything(words: &[AtomicU64]) -> Result<(), LayoutError> {
 
 fn read_phase(phase: &PhaseReading) {
     assert_eq!(phase.end_at.is_some(), phase.ended);
-    for gauge in GAUGES {
+    for gauge in Gauge::ALL {
         black_box(phase.gauge(gauge));
     }
     read_totals(&phase.begin);
