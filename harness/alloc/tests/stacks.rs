@@ -241,7 +241,8 @@ fn lives_are_followed() -> Result<(), Failed> {
         let sum = |of| sum(&samples, size, of);
         [sum(|s| s.calls), sum(|s| s.freed), sum(|s| s.temporaries), sum(|s| s.live_objects), sum(|s| s.peak_objects)]
     };
-    same("kept", of(5001), [50.0, 40.0, 0.0, 10.0, 50.0])?;
+    // The last one made is freed before anything else is allocated.
+    same("kept", of(5001), [50.0, 40.0, 1.0, 10.0, 50.0])?;
     same("temporaries", of(5002), [100.0, 100.0, 100.0, 0.0, 0.0])?;
     same("grown", of(5003), [1.0, 1.0, 0.0, 0.0, 0.0])?;
     same("moved, and outlived by another", of(5004), [1.0, 1.0, 0.0, 0.0, 0.0])?;
