@@ -25,7 +25,7 @@ use heapgate_segment::stacks::{NAME_BYTES, Object, Place, Rate, Sample, Scope, S
 use heapgate_segment::writer::Writer;
 
 pub(crate) use stalls::{before_call, is_slow, slow};
-pub use stalls::{mark, marks};
+pub use stalls::{mark, marks, takes_slow_calls};
 use unwinder::Frames;
 
 use crate::attach;

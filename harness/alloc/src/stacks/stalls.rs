@@ -43,6 +43,12 @@ pub fn marks(kinds: &[StallKind]) {
     }
 }
 
+/// Whether this process's slow calls are to be taken, now or later: whoever can [`mark`] what calls do may then get ready.
+#[must_use]
+pub fn takes_slow_calls() -> bool {
+    TABLE.get().is_some_and(|table| table.settings().stall_threshold_ns > 0)
+}
+
 pub(super) fn switch_on(table: &StackTable<'_>, settings: &Settings, ns_per_tick: f64) {
     table.set_capabilities(Capabilities(MARKED.load(Relaxed)));
     // Without a rate nothing is known of any call.
