@@ -22,6 +22,7 @@
 //! was allocated while the level was `off`. A process made by a raw `clone` that skips the C library's fork handlers
 //! goes on counting into its parent's slot.
 
+mod agent;
 mod attach;
 mod publish;
 mod remembered;

@@ -8,6 +8,7 @@
 //! There is no state between calls: a panic under way, or a signal at any point, finds nothing half done. Should anything
 //! below allocate through us after all, or a signal handler do so meanwhile, a flag keeps it from sampling in its turn.
 
+mod on_request;
 mod stalls;
 mod unwinder;
 
@@ -24,6 +25,7 @@ use heapgate_segment::layout::PhaseKind;
 use heapgate_segment::stacks::{NAME_BYTES, Object, Place, Rate, Sample, Scope, StackTable, Tracked, phase_word};
 use heapgate_segment::writer::Writer;
 
+pub(crate) use on_request::Region;
 pub(crate) use stalls::{before_call, is_slow, slow};
 pub use stalls::{mark, marks, takes_slow_calls};
 use unwinder::Frames;

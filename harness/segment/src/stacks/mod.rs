@@ -418,6 +418,13 @@ impl<'a> StackTable<'a> {
         self.header[word].fetch_add(1, Relaxed);
     }
 
+    /// How many samples were taken so far, how many slow calls and how many samples found no room, and how many stacks were
+    /// not taken as their thread was taking another.
+    #[must_use]
+    pub fn counts(&self) -> [u64; 4] {
+        [header::SAMPLES, header::STALLS_FULL, header::FULL, header::NESTED].map(|word| self.header[word].load(Relaxed))
+    }
+
     /// What was taken so far.
     #[must_use]
     pub fn read(&self) -> StackSamples {
