@@ -11,6 +11,7 @@ mod closure;
 mod inject;
 mod jemalloc;
 mod json;
+mod profile;
 mod suite;
 mod switch;
 mod trial;

@@ -41,13 +41,23 @@ const MESSAGES_KEPT: u64 = 4096;
 /// Phases that every trial has: all but the prefill. After that many stops the end may come at any time.
 const LEAST_PHASES: u32 = layout::PhaseKind::ALL.len() as u32 - 1;
 
-/// Runs one trial; `None` if `stop` was set before it ended.
+/// What a child is given besides its segment, for a profile.
+pub(super) struct Given<'a> {
+    /// More of its environment.
+    pub environment: Vec<(String, String)>,
+    /// Open files that it inherits.
+    pub files: Vec<&'a File>,
+}
+
+/// Runs one trial; `None` if `stop` was set before it ended. With `given`, `modules` is where its code was, whatever its
+/// end.
 pub(super) fn run(
     planned: &Planned,
     rep: u32,
     settings: &Settings,
     stop: &AtomicBool,
     symbols: &mut Symbols,
+    given: Option<(&Given<'_>, &mut Modules)>,
 ) -> Result<Option<Trial>, SuperviseError> {
     let bytes = layout::segment_bytes(settings.slots);
     let no_segment = |source| SuperviseError::Segment { bytes, source };
@@ -67,10 +77,14 @@ pub(super) fn run(
         start: Instant::now(),
         start_ns: Anchor::now(reader.clock()).ns,
     };
-    let pid = start(planned, settings, &file, stacks.as_ref(), &messages)?;
+    let (given, modules) = given.unzip();
+    let pid = start(planned, settings, &file, stacks.as_ref(), given, &messages)?;
     let mut watch = Watch::new(pid, control, reader, before.start);
-    watch.reads_modules = stacks.is_some();
+    watch.reads_modules = stacks.is_some() || given.is_some();
     let (ended, stopped_by) = watch.until_end(settings.timeout, stop)?;
+    if let Some(modules) = modules {
+        modules.clone_from(&watch.modules);
+    }
     if stopped_by == Some(StoppedBy::User) {
         return Ok(None);
     }
@@ -158,6 +172,7 @@ fn start(
     settings: &Settings,
     segment: &File,
     stacks: Option<&Stacks>,
+    given: Option<&Given<'_>>,
     messages: &File,
 ) -> Result<u32, SuperviseError> {
     let (program, directory) = match &planned.program {
@@ -187,6 +202,10 @@ fn start(
         let fd = stacks.file.as_raw_fd();
         command.env(STACKS_VARIABLE.to_string_lossy().as_ref(), format!("fd:{fd}"));
         shared.push(stacks.file.as_fd());
+    }
+    if let Some(given) = given {
+        command.envs(given.environment.iter().map(|(name, value)| (name, value)));
+        shared.extend(given.files.iter().map(|file| file.as_fd()));
     }
     spawn::spawn(&mut command, &shared, &settings.confinement)
         .map(|child| child.id())

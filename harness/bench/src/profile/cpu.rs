@@ -1,0 +1,132 @@
+//! Samples of CPU time by pprof-rs: a timer of the process's CPU time interrupts whichever thread is running, whose stack
+//! is taken. Every two seconds, and at a phase's end, all stacks so far are written, so that a process that is killed has
+//! left most.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{FromRawFd, RawFd};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pprof::{ProfilerGuard, ProfilerGuardBuilder};
+
+use crate::workload::Error;
+
+/// How much is lost at most of a process that is killed.
+const WRITTEN_EVERY: Duration = Duration::from_secs(2);
+/// The name of the thread that writes, whose own time is left out.
+const WRITER: &str = "heapgate-cpu";
+
+/// Where samples go, and how many are taken.
+pub(super) struct Cpu {
+    file: Arc<Mutex<File>>,
+    frequency_hz: i32,
+    running: Option<Running>,
+}
+
+struct Running {
+    guard: Arc<ProfilerGuard<'static>>,
+    phase: &'static str,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    writer: JoinHandle<()>,
+}
+
+impl Cpu {
+    /// `asked`: `fd:N,HZ`.
+    pub(super) fn new(asked: &str) -> Result<Self, Error> {
+        let wrong = || Error::Library(format!("{}={asked}: not of the form fd:N,HZ", super::CPU_VARIABLE));
+        let (fd, hz) = asked.strip_prefix("fd:").and_then(|rest| rest.split_once(',')).ok_or_else(wrong)?;
+        let fd: RawFd = fd.parse().ok().filter(|fd| *fd > 2).ok_or_else(wrong)?;
+        let frequency_hz = hz.parse().ok().filter(|hz| (1..=1_000_000).contains(hz)).ok_or_else(wrong)?;
+        // SAFETY: fcntl takes any number for a descriptor, and refuses those that are none.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+            return Err(wrong());
+        }
+        // SAFETY: an open descriptor that the supervisor made for this alone: nothing else in this process uses or
+        // closes it.
+        let file = unsafe { File::from_raw_fd(fd) };
+        Ok(Self { file: Arc::new(Mutex::new(file)), frequency_hz, running: None })
+    }
+
+    pub(super) fn begin(&mut self, phase: &'static str) -> Result<(), Error> {
+        let builder = ProfilerGuardBuilder::default().frequency(self.frequency_hz).blocklist(unsafe_libraries());
+        let guard = builder.build().map_err(|error| Error::Library(format!("the CPU profiler can't start: {error}")))?;
+        let guard = Arc::new(guard);
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let writer = {
+            let (guard, stop, file, hz) = (Arc::clone(&guard), Arc::clone(&stop), Arc::clone(&self.file), self.frequency_hz);
+            std::thread::Builder::new().name(WRITER.to_owned()).spawn(move || {
+                let (flag, changed) = &*stop;
+                let mut stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
+                loop {
+                    let waited = changed.wait_timeout(stopped, WRITTEN_EVERY);
+                    let (guard_of_flag, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    stopped = guard_of_flag;
+                    if *stopped {
+                        return;
+                    }
+                    // A failure is told when the phase's end is written.
+                    if timeout.timed_out() {
+                        let _ = write(&guard, phase, hz, &file);
+                    }
+                }
+            })
+        };
+        let writer = writer.map_err(|error| Error::Library(format!("no thread for the CPU profile: {error}")))?;
+        self.running = Some(Running { guard, phase, stop, writer });
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self) -> Result<(), Error> {
+        let Some(Running { guard, phase, stop, writer }) = self.running.take() else { return Ok(()) };
+        *stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        stop.1.notify_all();
+        let _ = writer.join();
+        write(&guard, phase, self.frequency_hz, &self.file)
+            .map_err(|error| Error::Library(format!("the CPU profile can't be written: {error}")))
+    }
+}
+
+/// Where a stack must not be taken. The vdso's tables are wrong in some distributions. With an old C library the unwinder
+/// takes a lock that the interrupted code may hold; since 2.35 (`_dl_find_object`) it takes none.
+fn unsafe_libraries() -> &'static [&'static str] {
+    if libc_is_at_least_2_35() { &["vdso"] } else { &["libc.", "libc-", "libgcc", "pthread", "vdso"] }
+}
+
+#[cfg(target_env = "gnu")]
+fn libc_is_at_least_2_35() -> bool {
+    // SAFETY: the function has no requirement, and returns a C string that is never freed.
+    let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
+    let numbers = version.to_str().unwrap_or("").split_once('.');
+    let numbers = numbers.and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
+    numbers.is_some_and(|version| version >= (2, 35))
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn libc_is_at_least_2_35() -> bool {
+    false
+}
+
+/// Appends what was sampled so far, in the form that `heapgate_core::profile::cpu` reads.
+fn write(guard: &ProfilerGuard<'_>, phase: &str, frequency_hz: i32, file: &Mutex<File>) -> Result<(), String> {
+    let report = guard.report().build_unresolved().map_err(|error| error.to_string())?;
+    let mut text = format!("begin {phase} {frequency_hz}\n");
+    for (stack, count) in &report.data {
+        let thread = String::from_utf8_lossy(&stack.thread_name[..stack.thread_name_length]);
+        if thread == WRITER {
+            continue;
+        }
+        let thread = thread.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
+        // Writing to a String never fails.
+        let _ = write!(text, "{count} {}", if thread.is_empty() { "?" } else { &thread });
+        for frame in &stack.frames {
+            let _ = write!(text, " {:x}", frame.ip() as usize);
+        }
+        text.push('\n');
+    }
+    text.push_str("end\n");
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    file.write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
