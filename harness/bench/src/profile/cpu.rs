@@ -23,21 +23,24 @@ const WRITER: &str = "heapgate-cpu";
 pub(super) struct Cpu {
     file: Arc<Mutex<File>>,
     frequency_hz: i32,
+    /// Whether all phases are sampled, or the measured one.
+    pub(super) all_phases: bool,
     running: Option<Running>,
 }
 
 struct Running {
-    guard: Arc<ProfilerGuard<'static>>,
-    phase: &'static str,
+    profiler: Arc<Profiler>,
     stop: Arc<(Mutex<bool>, Condvar)>,
     writer: JoinHandle<()>,
 }
 
 impl Cpu {
-    /// `asked`: `fd:N,HZ`.
+    /// `asked`: `fd:N,HZ,measure`, or `all` for all phases.
     pub(super) fn new(asked: &str) -> Result<Self, Error> {
-        let wrong = || Error::Library(format!("{}={asked}: not of the form fd:N,HZ", super::CPU_VARIABLE));
-        let (fd, hz) = asked.strip_prefix("fd:").and_then(|rest| rest.split_once(',')).ok_or_else(wrong)?;
+        let wrong = || Error::Library(format!("{}={asked}: not of the form fd:N,HZ,PHASES", super::CPU_VARIABLE));
+        let mut words = asked.strip_prefix("fd:").ok_or_else(wrong)?.split(',');
+        let mut word = || words.next().ok_or_else(wrong);
+        let (fd, hz, phases) = (word()?, word()?, word()?);
         let fd: RawFd = fd.parse().ok().filter(|fd| *fd > 2).ok_or_else(wrong)?;
         let frequency_hz = hz.parse().ok().filter(|hz| (1..=1_000_000).contains(hz)).ok_or_else(wrong)?;
         // SAFETY: fcntl takes any number for a descriptor, and refuses those that are none.
@@ -47,44 +50,42 @@ impl Cpu {
         // SAFETY: an open descriptor that the supervisor made for this alone: nothing else in this process uses or
         // closes it.
         let file = unsafe { File::from_raw_fd(fd) };
-        Ok(Self { file: Arc::new(Mutex::new(file)), frequency_hz, running: None })
+        Ok(Self { file: Arc::new(Mutex::new(file)), frequency_hz, all_phases: phases == "all", running: None })
     }
 
     pub(super) fn begin(&mut self, phase: &'static str) -> Result<(), Error> {
         let builder = ProfilerGuardBuilder::default().frequency(self.frequency_hz).blocklist(unsafe_libraries());
         let guard = builder.build().map_err(|error| Error::Library(format!("the CPU profiler can't start: {error}")))?;
-        let guard = Arc::new(guard);
+        let profiler = Arc::new(Profiler { guard, phase, frequency_hz: self.frequency_hz, began_ns: cpu_ns() });
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let writer = {
-            let (guard, stop, file, hz) = (Arc::clone(&guard), Arc::clone(&stop), Arc::clone(&self.file), self.frequency_hz);
+            let (profiler, stop, file) = (Arc::clone(&profiler), Arc::clone(&stop), Arc::clone(&self.file));
             std::thread::Builder::new().name(WRITER.to_owned()).spawn(move || {
                 let (flag, changed) = &*stop;
                 let mut stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
-                loop {
+                while !*stopped {
                     let waited = changed.wait_timeout(stopped, WRITTEN_EVERY);
-                    let (guard_of_flag, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                    stopped = guard_of_flag;
-                    if *stopped {
-                        return;
-                    }
+                    let (flag, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    stopped = flag;
                     // A failure is told when the phase's end is written.
-                    if timeout.timed_out() {
-                        let _ = write(&guard, phase, hz, &file);
+                    if timeout.timed_out() && !*stopped {
+                        let _ = profiler.write(&file);
                     }
                 }
             })
         };
         let writer = writer.map_err(|error| Error::Library(format!("no thread for the CPU profile: {error}")))?;
-        self.running = Some(Running { guard, phase, stop, writer });
+        self.running = Some(Running { profiler, stop, writer });
         Ok(())
     }
 
     pub(super) fn end(&mut self) -> Result<(), Error> {
-        let Some(Running { guard, phase, stop, writer }) = self.running.take() else { return Ok(()) };
+        let Some(Running { profiler, stop, writer }) = self.running.take() else { return Ok(()) };
         *stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         stop.1.notify_all();
         let _ = writer.join();
-        write(&guard, phase, self.frequency_hz, &self.file)
+        profiler
+            .write(&self.file)
             .map_err(|error| Error::Library(format!("the CPU profile can't be written: {error}")))
     }
 }
@@ -109,24 +110,44 @@ fn libc_is_at_least_2_35() -> bool {
     false
 }
 
-/// Appends what was sampled so far, in the form that `heapgate_core::profile::cpu` reads.
-fn write(guard: &ProfilerGuard<'_>, phase: &str, frequency_hz: i32, file: &Mutex<File>) -> Result<(), String> {
-    let report = guard.report().build_unresolved().map_err(|error| error.to_string())?;
-    let mut text = format!("begin {phase} {frequency_hz}\n");
-    for (stack, count) in &report.data {
-        let thread = String::from_utf8_lossy(&stack.thread_name[..stack.thread_name_length]);
-        if thread == WRITER {
-            continue;
+/// pprof-rs at work.
+struct Profiler {
+    guard: ProfilerGuard<'static>,
+    phase: &'static str,
+    frequency_hz: i32,
+    /// CPU time of this process when it began.
+    began_ns: u64,
+}
+
+impl Profiler {
+    /// Appends what was sampled so far, in the form that `heapgate_core::profile::cpu` reads.
+    fn write(&self, file: &Mutex<File>) -> Result<(), String> {
+        let spent_ns = cpu_ns().saturating_sub(self.began_ns);
+        let report = self.guard.report().build_unresolved().map_err(|error| error.to_string())?;
+        let mut text = format!("begin {} {}\n", self.phase, self.frequency_hz);
+        for (stack, count) in &report.data {
+            let thread = String::from_utf8_lossy(&stack.thread_name[..stack.thread_name_length]);
+            if thread == WRITER {
+                continue;
+            }
+            let thread = thread.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
+            // Writing to a String never fails.
+            let _ = write!(text, "{count} {}", if thread.is_empty() { "?" } else { &thread });
+            for frame in &stack.frames {
+                let _ = write!(text, " {:x}", frame.ip() as usize);
+            }
+            text.push('\n');
         }
-        let thread = thread.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
-        // Writing to a String never fails.
-        let _ = write!(text, "{count} {}", if thread.is_empty() { "?" } else { &thread });
-        for frame in &stack.frames {
-            let _ = write!(text, " {:x}", frame.ip() as usize);
-        }
-        text.push('\n');
+        let _ = writeln!(text, "end {spent_ns}");
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(text.as_bytes()).map_err(|error| error.to_string())
     }
-    text.push_str("end\n");
-    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-    file.write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// CPU time of this process so far; 0 where the kernel doesn't say.
+fn cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a timespec to be written.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    if result == 0 { time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 } else { 0 }
 }

@@ -11,7 +11,7 @@ use heapgate_alloc::segment::layout::PhaseKind;
 use crate::allocator::Base;
 use crate::workload::Error;
 
-/// The environment variable that asks for samples of CPU time: `fd:N,HZ`.
+/// The environment variable that asks for samples of CPU time: `fd:N,HZ,PHASES`.
 const CPU_VARIABLE: &str = "HEAPGATE_CPU_PROFILE";
 
 /// What is profiled in this process.
@@ -62,7 +62,9 @@ impl Profilers {
             heap.begin()?;
         }
         #[cfg(feature = "cpu-profile")]
-        if let Some(cpu) = &mut self.cpu {
+        if let Some(cpu) = &mut self.cpu
+            && (cpu.all_phases || kind == PhaseKind::Measure)
+        {
             cpu.begin(name(kind))?;
         }
         Ok(())

@@ -28,6 +28,10 @@ impl View {
             names.push(IN_ALLOCATOR);
         }
         names.extend(kept.iter().map(|frame| frame.function.as_str()));
+        // Phases are told apart where there are several.
+        if let Some(phase) = sample.phase.filter(|_| profile.phases.len() > 1) {
+            names.extend(profile.phases.get(phase as usize).map(String::as_str));
+        }
         names.reverse();
         names
     }

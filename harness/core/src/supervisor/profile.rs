@@ -16,7 +16,8 @@ use crate::profile::heap::{DUMPS, Dump};
 use crate::report::Trial;
 use crate::sites::{Modules, Symbols};
 
-/// The environment variable that has a child sample its CPU time: `fd:N,HZ`, an inherited file and samples per second.
+/// The environment variable that has a child sample its CPU time: `fd:N,HZ,PHASES`: an inherited file, samples per second,
+/// and `measure` or `all`.
 pub const CPU_VARIABLE: &str = "HEAPGATE_CPU_PROFILE";
 /// The environment variable that has a child dump jemalloc's heap profile: the folder for the dumps.
 pub const HEAP_VARIABLE: &str = "HEAPGATE_HEAP_PROFILE";
@@ -28,6 +29,8 @@ pub enum Probe {
     Cpu {
         /// Samples per second of CPU time.
         frequency_hz: u32,
+        /// In all phases, or in the measured one.
+        all_phases: bool,
     },
     /// Dumps of jemalloc's heap profiler; the plan's environment has switched that on.
     JemallocHeap,
@@ -77,9 +80,10 @@ pub fn profile(
         child::run(planned, 0, settings, stop, &mut Symbols::default(), Some((given, &mut modules)))
     };
     let (trial, traces) = match probe {
-        Probe::Cpu { frequency_hz } => {
+        Probe::Cpu { frequency_hz, all_phases } => {
             let mut file = tempfile::tempfile().map_err(SuperviseError::Messages)?;
-            let value = format!("fd:{},{frequency_hz}", file.as_raw_fd());
+            let phases = if all_phases { "all" } else { "measure" };
+            let value = format!("fd:{},{frequency_hz},{phases}", file.as_raw_fd());
             let trial = run(&Given { environment: vec![(CPU_VARIABLE.to_owned(), value)], files: vec![&file] })?;
             (trial, Traces::Cpu(read_back(&mut file).map_err(SuperviseError::Messages)?))
         }
