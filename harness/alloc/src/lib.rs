@@ -39,6 +39,7 @@ pub use publish::{
     LEVEL_VARIABLE, PUBLISH_VARIABLE, Publication, PublishError, SAMPLE_PERIOD_VARIABLE, VERSION_VARIABLE, every,
     publish, publish_as,
 };
+pub use stacks::{mark, marks};
 pub use stalls::ThreadStalls;
 pub use telemetry::Telemetry;
 pub use watch::{ThreadWatch, WatchError, Watched};
