@@ -55,7 +55,8 @@ impl Cpu {
 
     pub(super) fn begin(&mut self, phase: &'static str) -> Result<(), Error> {
         let builder = ProfilerGuardBuilder::default().frequency(self.frequency_hz).blocklist(unsafe_libraries());
-        let guard = builder.build().map_err(|error| Error::Library(format!("the CPU profiler can't start: {error}")))?;
+        let guard =
+            builder.build().map_err(|error| Error::Library(format!("the CPU profiler can't start: {error}")))?;
         let profiler = Arc::new(Profiler { guard, phase, frequency_hz: self.frequency_hz, began_ns: cpu_ns() });
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let writer = {
@@ -84,9 +85,7 @@ impl Cpu {
         *stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         stop.1.notify_all();
         let _ = writer.join();
-        profiler
-            .write(&self.file)
-            .map_err(|error| Error::Library(format!("the CPU profile can't be written: {error}")))
+        profiler.write(&self.file).map_err(|error| Error::Library(format!("the CPU profile can't be written: {error}")))
     }
 }
 

@@ -73,12 +73,7 @@ pub fn gather(text: &str, frequency_hz: u32) -> Gathered {
 }
 
 /// A line that makes sense.
-fn sample<'a>(
-    count: &str,
-    mut words: impl Iterator<Item = &'a str>,
-    phase: &str,
-    period_ns: f64,
-) -> Option<RawSample> {
+fn sample<'a>(count: &str, mut words: impl Iterator<Item = &'a str>, phase: &str, period_ns: f64) -> Option<RawSample> {
     let count = f64::from(count.parse::<u32>().ok()?);
     let thread = words.next()?.to_owned();
     let frames = words.map(|word| u64::from_str_radix(word, 16)).collect::<Result<Vec<u64>, _>>().ok()?;
@@ -104,8 +99,11 @@ mod tests {
                     begin measure 200\n9 main 10\n";
         let gathered = gather(text, 200);
         assert_eq!((gathered.sampling.samples, gathered.exact_totals[0]), (10, Some(50e6)));
-        let found: Vec<_> =
-            gathered.samples.iter().map(|s| (s.phase.as_str(), s.thread.as_str(), &s.frames[..], s.values[0])).collect();
+        let found: Vec<_> = gathered
+            .samples
+            .iter()
+            .map(|s| (s.phase.as_str(), s.thread.as_str(), &s.frames[..], s.values[0]))
+            .collect();
         let expected: [(&str, &str, &[u64], f64); 3] = [
             ("measure", "main", &[0x10], 25e6),
             ("measure", "worker", &[0x1f, 0x20], 10e6),
@@ -118,7 +116,11 @@ mod tests {
     #[test]
     fn samples_that_are_missing_are_told() {
         let gathered = gather("begin measure 100\n10 main 1\nend 2000000000\n", 100);
-        assert!(gathered.notes[0].starts_with("10 samples were taken of the 200 that were due"), "{:?}", gathered.notes);
+        assert!(
+            gathered.notes[0].starts_with("10 samples were taken of the 200 that were due"),
+            "{:?}",
+            gathered.notes
+        );
         assert!(gather("", 100).samples.is_empty());
     }
 }

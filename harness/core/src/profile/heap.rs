@@ -78,7 +78,8 @@ impl Dump {
             } else if let Some(counts) = text.strip_prefix("t*:")
                 && let Some(stack) = stack.take()
             {
-                let counts = counts_of(counts).ok_or(DumpError::Line { line, what: "not counts of objects and bytes" })?;
+                let counts =
+                    counts_of(counts).ok_or(DumpError::Line { line, what: "not counts of objects and bytes" })?;
                 dump.stacks.insert(stack, counts);
             }
         }
@@ -134,8 +135,11 @@ fn counts_of(text: &str) -> Option<Counts> {
 #[must_use]
 pub fn values() -> Vec<Value> {
     let pair = |name: &str| {
-        [("bytes", ValueUnit::Bytes), ("objects", ValueUnit::Count)]
-            .map(|(what, unit)| Value { name: format!("{name}_{what}"), unit, aggregate: Aggregate::Sum })
+        [("bytes", ValueUnit::Bytes), ("objects", ValueUnit::Count)].map(|(what, unit)| Value {
+            name: format!("{name}_{what}"),
+            unit,
+            aggregate: Aggregate::Sum,
+        })
     };
     ["peak", "end", "allocated"].into_iter().flat_map(pair).collect()
 }

@@ -27,9 +27,8 @@ pub fn encode(profile: &Profile) -> io::Result<Vec<u8>> {
 pub fn message(profile: &Profile) -> Vec<u8> {
     let mut out = Message::default();
     let mut texts = Texts::default();
-    let indices: Vec<usize> = (0..profile.values.len())
-        .filter(|&index| profile.values[index].aggregate == Aggregate::Sum)
-        .collect();
+    let indices: Vec<usize> =
+        (0..profile.values.len()).filter(|&index| profile.values[index].aggregate == Aggregate::Sum).collect();
     let value_type = |texts: &mut Texts, name: &str, unit: &str| {
         let mut message = Message::default();
         message.number(1, texts.of(name)).number(2, texts.of(unit));
@@ -61,8 +60,14 @@ pub fn message(profile: &Profile) -> Vec<u8> {
     }
     for (module, id) in profile.modules.iter().zip(1..) {
         let mut message = Message::default();
-        message.number(1, id).number(3, u64::MAX >> 1).number(5, texts.of(&module.name)).number(6, texts.of(&module.build_id));
-        for (field, flag) in [(7, module.has_symbols), (8, module.has_lines), (9, module.has_lines), (10, module.has_lines)] {
+        message
+            .number(1, id)
+            .number(3, u64::MAX >> 1)
+            .number(5, texts.of(&module.name))
+            .number(6, texts.of(&module.build_id));
+        for (field, flag) in
+            [(7, module.has_symbols), (8, module.has_lines), (9, module.has_lines), (10, module.has_lines)]
+        {
             message.number(field, flag.into());
         }
         out.message(3, &message);

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{
-    Frame, Kind, Location, Module, Origin, PROFILE_SCHEMA_VERSION, Profile, Sample, Sampling, Value,
-};
+use super::model::{Frame, Kind, Location, Module, Origin, PROFILE_SCHEMA_VERSION, Profile, Sample, Sampling, Value};
 use crate::report::{Cell, Fingerprint};
 use crate::sites::{self, Modules, Symbols, name};
 

@@ -47,13 +47,22 @@ pub(crate) fn profile() -> Profile {
             has_lines: true,
         }],
         locations: vec![
-            location(0x10, vec![frame("heapgate_alloc::Telemetry::alloc", "harness/alloc/src/telemetry.rs", 9, Origin::Allocator)]),
-            location(0x20, vec![
-                frame("alloc::Vec::push", "vec/mod.rs", 100, Origin::Standard),
-                frame("words::split", "words/src/lib.rs", 12, Origin::Code),
-            ]),
+            location(
+                0x10,
+                vec![frame("heapgate_alloc::Telemetry::alloc", "harness/alloc/src/telemetry.rs", 9, Origin::Allocator)],
+            ),
+            location(
+                0x20,
+                vec![
+                    frame("alloc::Vec::push", "vec/mod.rs", 100, Origin::Standard),
+                    frame("words::split", "words/src/lib.rs", 12, Origin::Code),
+                ],
+            ),
             location(0x30, vec![frame("words::run", "words/src/lib.rs", 40, Origin::Code)]),
-            location(0x40, vec![frame("heapgate_bench::trial::take", "harness/bench/src/trial.rs", 7, Origin::Harness)]),
+            location(
+                0x40,
+                vec![frame("heapgate_bench::trial::take", "harness/bench/src/trial.rs", 7, Origin::Harness)],
+            ),
             location(0x50, vec![frame("main", "", 0, Origin::Harness)]),
         ],
         stacks: vec![vec![0, 1, 2, 3, 4], vec![0, 2, 3, 4]],

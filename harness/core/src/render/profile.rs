@@ -17,7 +17,8 @@ pub fn table(profile: &Profile, top: usize, options: Options) -> String {
     let mut out = options.style.bold(&format!("{} · {}", profile.cell, profile.kind)) + "\n";
     out.push_str(&hanging("  ", &how(profile), options.width));
     if !sites.is_empty() {
-        let headings: Vec<String> = columns.iter().map(|column| format!("{:>w$}", column.name, w = column.width)).collect();
+        let headings: Vec<String> =
+            columns.iter().map(|column| format!("{:>w$}", column.name, w = column.width)).collect();
         let _ = writeln!(out, "{}", options.style.dim(&format!("{}  site", headings.join(" "))));
     }
     for site in sites.iter().take(top) {
@@ -137,7 +138,9 @@ pub(super) fn how(profile: &Profile) -> String {
     }
     let exact = profile.values.iter().zip(&profile.exact_totals);
     let exact: Vec<String> = exact
-        .filter_map(|(value, total)| Some(format!("{} {}", value.name.replace('_', " "), number(profile, &value.name, (*total)?))))
+        .filter_map(|(value, total)| {
+            Some(format!("{} {}", value.name.replace('_', " "), number(profile, &value.name, (*total)?)))
+        })
         .collect();
     if !exact.is_empty() {
         let _ = write!(text, "; exactly in all: {}", exact.join(", "));
@@ -157,8 +160,11 @@ pub(super) fn text(profile: &Profile, site: &Site) -> String {
         (call, _) => format!("{call} in "),
     };
     let all: f64 = site.causes.iter().map(|(_, ns)| ns).sum();
-    let causes: Vec<String> =
-        site.causes.iter().map(|(cause, ns)| format!("{cause} {}", percent0(ns / all.max(f64::MIN_POSITIVE)))).collect();
+    let causes: Vec<String> = site
+        .causes
+        .iter()
+        .map(|(cause, ns)| format!("{cause} {}", percent0(ns / all.max(f64::MIN_POSITIVE))))
+        .collect();
     let causes = if causes.is_empty() { String::new() } else { format!(" [{}]", causes.join(", ")) };
     format!("{call}{}{file}{causes}", place.function)
 }
@@ -220,6 +226,9 @@ mod tests {
         assert_eq!(json["sites"].as_array().map(Vec::len), Some(1));
         assert_eq!(json["sites"][0]["values"]["calls"], 800.0);
         assert_eq!(json["sites"][0]["function"], "words::split");
-        assert_eq!((json["totals"]["bytes"].as_f64(), json["exact_totals"]["calls"].as_f64()), (Some(64_400.0), Some(1000.0)));
+        assert_eq!(
+            (json["totals"]["bytes"].as_f64(), json["exact_totals"]["calls"].as_f64()),
+            (Some(64_400.0), Some(1000.0))
+        );
     }
 }

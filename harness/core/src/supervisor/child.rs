@@ -47,6 +47,8 @@ pub(super) struct Given<'a> {
     pub environment: Vec<(String, String)>,
     /// Open files that it inherits.
     pub files: Vec<&'a File>,
+    /// What is done when its measured phase has ended and it stands still.
+    pub measured: Option<&'a dyn Fn()>,
 }
 
 /// Runs one trial; `None` if `stop` was set before it ended. With `given`, `modules` is where its code was, whatever its
@@ -81,6 +83,7 @@ pub(super) fn run(
     let pid = start(planned, settings, &file, stacks.as_ref(), given, &messages)?;
     let mut watch = Watch::new(pid, control, reader, before.start);
     watch.reads_modules = stacks.is_some() || given.is_some();
+    watch.measured = given.and_then(|given| given.measured);
     let (ended, stopped_by) = watch.until_end(settings.timeout, stop)?;
     if let Some(modules) = modules {
         modules.clone_from(&watch.modules);
@@ -237,6 +240,7 @@ struct Watch<'a> {
     /// Whether to look where its code is, and where it was at the last stop.
     reads_modules: bool,
     modules: Modules,
+    measured: Option<&'a dyn Fn()>,
     /// Times the child has stopped.
     stops: u32,
     /// One for each phase that ended; `None` where `/proc` could not be read at one of its ends.
@@ -260,6 +264,7 @@ impl<'a> Watch<'a> {
             peaks_are_exact: true,
             reads_modules: false,
             modules: Modules::default(),
+            measured: None,
             stops: 0,
             phases: Vec::new(),
         }
@@ -340,6 +345,11 @@ impl<'a> Watch<'a> {
         // A library that was unloaded meanwhile has no names any more; what is there stays known if the child dies.
         if let Some(modules) = self.reads_modules.then(|| Modules::of(self.pid)).flatten() {
             self.modules = modules;
+        }
+        if let Some(measured) = self.measured
+            && self.reader.phases().last().is_some_and(|p| p.ended && p.kind == layout::PhaseKind::Measure as u64)
+        {
+            measured();
         }
         if self.stops > 0 {
             self.phases.push(self.last.zip(end).map(|(begin, end)| self.watched(begin, end)));

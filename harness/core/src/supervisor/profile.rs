@@ -1,12 +1,13 @@
 //! One child with what a profile needs: it leaves raw addresses, which are read here after its end, whatever that was.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use heapgate_segment::stacks::{STACKS_VARIABLE, StackSamples};
+use heapgate_segment::stacks::{self, STACKS_VARIABLE, StackSamples};
 
 use super::child::{self, Given};
 use super::stacks::Stacks;
@@ -34,11 +35,10 @@ pub enum Probe {
     },
     /// Dumps of jemalloc's heap profiler; the plan's environment has switched that on.
     JemallocHeap,
-    /// Stacks sampled in the allocator: one allocation in how many.
-    Stacks {
-        /// 1 for all.
-        period: u64,
-    },
+    /// Stacks taken in the allocator, as at the end of the process.
+    Stacks(stacks::Settings),
+    /// The same, as at the end of the measured phase.
+    StacksMeasured(stacks::Settings),
 }
 
 /// What a child left.
@@ -84,22 +84,33 @@ pub fn profile(
             let mut file = tempfile::tempfile().map_err(SuperviseError::Messages)?;
             let phases = if all_phases { "all" } else { "measure" };
             let value = format!("fd:{},{frequency_hz},{phases}", file.as_raw_fd());
-            let trial = run(&Given { environment: vec![(CPU_VARIABLE.to_owned(), value)], files: vec![&file] })?;
+            let trial = run(&Given {
+                environment: vec![(CPU_VARIABLE.to_owned(), value)],
+                files: vec![&file],
+                measured: None,
+            })?;
             (trial, Traces::Cpu(read_back(&mut file).map_err(SuperviseError::Messages)?))
         }
         Probe::JemallocHeap => {
             let folder = tempfile::tempdir().map_err(SuperviseError::Messages)?;
             let value = folder.path().to_string_lossy().into_owned();
-            let trial = run(&Given { environment: vec![(HEAP_VARIABLE.to_owned(), value)], files: Vec::new() })?;
+            let trial = run(&Given {
+                environment: vec![(HEAP_VARIABLE.to_owned(), value)],
+                files: Vec::new(),
+                measured: None,
+            })?;
             let (dumps, problems) = read_dumps(folder.path());
             (trial, Traces::JemallocHeap(dumps, problems))
         }
-        Probe::Stacks { period } => {
-            let stacks = Stacks::new(period)?;
+        Probe::Stacks(asked) | Probe::StacksMeasured(asked) => {
+            let stacks = Stacks::new(&asked)?;
             let value = format!("fd:{}", stacks.file.as_raw_fd());
             let environment = vec![(STACKS_VARIABLE.to_string_lossy().into_owned(), value)];
-            let trial = run(&Given { environment, files: vec![&stacks.file] })?;
-            (trial, Traces::Stacks(stacks.read()))
+            let measured = RefCell::new(None);
+            let take = || *measured.borrow_mut() = Some(stacks.read());
+            let take: Option<&dyn Fn()> = matches!(probe, Probe::StacksMeasured(_)).then_some(&take);
+            let trial = run(&Given { environment, files: vec![&stacks.file], measured: take })?;
+            (trial, Traces::Stacks(measured.into_inner().unwrap_or_else(|| stacks.read())))
         }
     };
     Ok(Profiled { trial, modules, traces })
