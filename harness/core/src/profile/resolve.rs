@@ -238,8 +238,11 @@ fn origin(frame: &sites::Frame) -> Origin {
     let bare = plain.split('@').next().unwrap_or(plain);
     let file = frame.file.as_deref().unwrap_or_default();
     let is_c = !bare.contains("::");
+    if plain.starts_with("tikv_jemallocator::") {
+        return Origin::Allocator;
+    }
     let of_jemalloc = if frame.file.is_some() {
-        file.contains("/tikv-jemalloc-sys-") || file.contains("/jemalloc/")
+        ["/tikv-jemalloc-sys-", "/tikv-jemallocator-", "/jemalloc/"].iter().any(|part| file.contains(part))
     } else {
         is_c && JEMALLOC.iter().any(|start| bare.starts_with(start))
     };
