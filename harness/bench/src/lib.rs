@@ -12,6 +12,7 @@ mod inject;
 mod jemalloc;
 mod jemalloc_hooks;
 mod json;
+mod profile;
 mod suite;
 mod switch;
 mod trial;

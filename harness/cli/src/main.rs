@@ -12,6 +12,7 @@ mod inputs;
 mod matrix;
 mod neighbours;
 mod own_bench;
+mod profile;
 mod progress;
 mod rounds;
 mod run;

@@ -22,6 +22,7 @@ pub mod history;
 pub mod machine;
 pub mod metric;
 pub mod plan;
+pub mod profile;
 pub mod render;
 pub mod report;
 pub mod sampler;

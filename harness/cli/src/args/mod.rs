@@ -14,6 +14,7 @@ mod gate;
 mod history;
 mod list;
 mod merge;
+mod profile;
 mod report;
 mod run;
 pub mod selection;
@@ -63,6 +64,7 @@ Examples:
   heapgate ab --base main --bench index            the present tree against main
   heapgate diff before.json after.json             two reports
   heapgate report .heapgate/report.json --html report.html
+  heapgate profile alloc tokenize/hf-wordpiece     the lines that allocate, and flame graphs
   heapgate history peak_rss_bytes                  one metric over all runs
   heapgate serve                                   this machine's services to Prometheus and a page
   heapgate baseline record                         this machine's figures become the baseline
@@ -110,6 +112,7 @@ enum Verb {
     Budget(budget::Budget),
     History(Box<history::History>),
     Calibrate(Box<calibrate::Calibrate>),
+    Profile(Box<profile::Profile>),
     List(list::List),
     Top(top::Top),
     Experiment(experiment::ExperimentArgs),
@@ -145,6 +148,7 @@ impl Cli {
             Verb::Report(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::History(verb) => verb.execute(&self.global),
+            Verb::Profile(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Top(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
@@ -181,7 +185,7 @@ impl Global {
 }
 
 /// Prints results. A reader that goes away (`| head`) is no error.
-fn print(text: &str) -> Result<(), Failure> {
+pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = stdout().lock();
     let result =
         out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });

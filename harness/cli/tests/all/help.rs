@@ -33,6 +33,7 @@ snapshots! {
     baseline_prune_help: "baseline prune --help"
     list_help: "list --help"
     budget_check_help: "budget check --help"
+    profile_help: "profile --help"
     top_help: "top --help"
     experiment_help: "experiment --help"
     trace_help: "trace --help"

@@ -28,6 +28,8 @@ pub mod metrics_doc;
 pub mod otava;
 pub mod page;
 pub mod perfherder;
+pub mod profile;
+pub mod profile_html;
 pub mod run;
 pub mod sarif;
 mod series;

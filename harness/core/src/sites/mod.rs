@@ -6,7 +6,7 @@
 //! file groups stacks by site. Called by the supervisor.
 
 mod modules;
-mod name;
+pub(crate) mod name;
 mod symbols;
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use heapgate_segment::stacks::{Stack, StackSamples};
 
 pub use modules::Modules;
 use name::Kind;
-pub use symbols::{Frame, Symbols};
+pub use symbols::{FileFacts, Frame, Symbols};
 
 use crate::report::{Counts, Site, Sites};
 

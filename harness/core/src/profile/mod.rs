@@ -1,0 +1,26 @@
+//! Profiles: which lines of code the CPU's time, the memory, the allocations and the stalls come from.
+//!
+//! The child only leaves raw addresses with values (`cpu`, `heap`, `stacks` read them); `resolve` makes the [`Profile`] of
+//! them, with names and lines, in the supervisor. `view` is what pictures are made of: stacks without the frames that
+//! tell nothing, sites, folded lines. `pprof`, `flame` and `firefox` are the forms that other tools read, `folder`
+//! writes them all. Called by the command line; differences of two profiles are computed from the model.
+
+pub mod cpu;
+pub mod file;
+pub mod firefox;
+pub mod flame;
+pub mod folder;
+pub mod heap;
+mod model;
+pub mod pprof;
+mod resolve;
+pub mod stacks;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod view;
+
+pub use model::{
+    Aggregate, Frame, Kind, Location, Module, Origin, PROFILE_SCHEMA_VERSION, Profile, Sample, Sampling, Value,
+    ValueUnit,
+};
+pub use resolve::{Gathered, RawSample, Subject, resolve};
