@@ -15,9 +15,11 @@
 //! | [`writer`] | the measured process's end |
 //! | [`reader`] | the watching end, safe code throughout |
 //! | [`identity`] | whose segment it is |
+//! | [`arenas`] | who made which arena or scope, when and where, and has not released it: both ends |
 //! | [`control`] | steering the process from outside |
 //! | [`published`] | segments of services, by name in a folder: making, finding and reading them |
 //! | [`stacks`] | sampled call stacks: a table of its own, both ends |
+//! | [`probes`] | static probes for bpftrace and its like |
 //! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
 
@@ -28,6 +30,8 @@ pub mod trace_line;
 mod owners;
 
 #[cfg(not(loom))]
+pub mod arenas;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod control;
@@ -37,6 +41,8 @@ pub mod identity;
 pub mod layout;
 #[cfg(not(loom))]
 pub mod map;
+#[cfg(not(loom))]
+pub mod probes;
 #[cfg(not(loom))]
 pub mod published;
 #[cfg(not(loom))]
