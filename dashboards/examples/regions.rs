@@ -47,6 +47,9 @@ fn main() {
                 (Gauge::RegionEscapedObjects, stats.escaped_objects),
             ];
             figures.into_iter().for_each(|(gauge, value)| session.set_gauge(gauge, value));
+            if let Some(open) = heapgate_region::open_scopes() {
+                session.set_gauge(Gauge::RegionOpenScopes, open);
+            }
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -306,6 +306,20 @@ catalogue! {
         "Objects that outlived their scope, and pin its chunk while they live.",
         |o, to| o.of_regions(to, |r| r.escaped_objects) }
 
+    RegionOpenScopes { "heapgate_region_open_scopes", Gauge, Count, Region, [],
+        "Scopes that are open now, of up to 64 threads.",
+        |o, to| if let Some(open) = o.open_scopes { to[0] = open as f64 } }
+
+    ArenasCreated { "heapgate_arenas_created_total", Counter, Count, Segment, [],
+        "Arenas that were made (heapgate_region::Arena).",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.0 as f64 } }
+    ArenasFinalized { "heapgate_arenas_finalized_total", Counter, Count, Segment, [],
+        "Arenas that were released.",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.1 as f64 } }
+    ArenasOpen { "heapgate_arenas_open", Gauge, Count, Segment, [],
+        "Arenas that were made and not released. One that rises for hours is a leak; heapgate leaks names the lines that made them.",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.0.saturating_sub(o.arenas.1) as f64 } }
+
     Level { "heapgate_level", Gauge, Count, Segment, [],
         "How much is recorded: 0 nothing, 1 counts, 2 and the time of one call in N, 3 and of every alloc and realloc, 4 and of every call.",
         |o, to| if o.unmeasured.is_none() { to[0] = o.level as u64 as f64 } }

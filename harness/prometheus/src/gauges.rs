@@ -60,6 +60,11 @@ impl Gauges {
         })
     }
 
+    /// Not one of [`Regions`]: only a program whose regions keep a registry has it.
+    pub(crate) fn open_scopes(&self) -> Option<u64> {
+        self.get(Gauge::RegionOpenScopes)
+    }
+
     pub(crate) fn regions(&self) -> Option<Regions> {
         /// See [`Gauge::RegionStatus`].
         const ACTIVE: u64 = 1;
@@ -79,7 +84,7 @@ impl Gauges {
 }
 
 /// Those that are exported.
-const ALL: [Gauge; 19] = [
+const ALL: [Gauge; 20] = [
     Gauge::JemallocAllocated,
     Gauge::JemallocActive,
     Gauge::JemallocResident,
@@ -99,6 +104,7 @@ const ALL: [Gauge; 19] = [
     Gauge::RegionChunksPeak,
     Gauge::RegionLargeFallbacks,
     Gauge::RegionEscapedObjects,
+    Gauge::RegionOpenScopes,
 ];
 
 /// jemalloc's account of its memory, bytes.

@@ -87,7 +87,7 @@ pub fn a_full_disk() {
         return skip("a full disk: this user may mount no small one");
     }
     let result = std::panic::catch_unwind(|| {
-        refused(&place, &[], &["no file of 2138112 bytes", "No space left on device"]);
+        refused(&place, &[], &["no file of 2269184 bytes", "No space left on device"]);
         assert_eq!(fs::read_dir(place.runtime()).expect("readable").count(), 0, "nothing is left");
     });
     // SAFETY: the path is a C string.

@@ -11,6 +11,7 @@ mod exports;
 mod figures;
 mod gate;
 mod history;
+mod leaks;
 mod list;
 mod merge;
 mod report;
@@ -64,6 +65,7 @@ Examples:
   heapgate report .heapgate/report.json --html report.html
   heapgate history peak_rss_bytes                  one metric over all runs
   heapgate serve                                   this machine's services to Prometheus and a page
+  heapgate leaks tokenizer                         arenas that a service never releases
   heapgate baseline record                         this machine's figures become the baseline
   heapgate baseline promote .heapgate/report.json  those of a report do";
 
@@ -108,6 +110,7 @@ enum Verb {
     Calibrate(Box<calibrate::Calibrate>),
     List(list::List),
     Top(top::Top),
+    Leaks(leaks::Leaks),
     Experiment(experiment::ExperimentArgs),
     Trace(trace::Trace),
     Serve(serve::Serve),
@@ -142,6 +145,7 @@ impl Cli {
             Verb::History(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Top(verb) => verb.execute(&self.global),
+            Verb::Leaks(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trace(verb) => verb.execute(),
             Verb::Serve(verb) => verb.execute(&self.global),
