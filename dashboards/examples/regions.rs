@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use heapgate_alloc::Telemetry;
 use heapgate_alloc::segment::layout::Gauge;
-use heapgate_region::{Region, Status};
+use heapgate_region::{Arena, Region, Status};
 
 #[global_allocator]
 static ALLOCATOR: Telemetry<Region<System>> = Telemetry::new(Region::new(System));
@@ -23,6 +23,8 @@ fn main() {
     let session = heapgate_alloc::session();
     let mut escaped = Vec::new();
     for request in 0usize.. {
+        let arena = Arena::new();
+        arena.alloc_str("a request's own");
         let words = heapgate_region::scope(|| {
             let words: Vec<String> = (0..1_000).map(|n| format!("word {n}")).collect();
             if request.is_multiple_of(ESCAPES_EVERY) {

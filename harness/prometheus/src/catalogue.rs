@@ -136,7 +136,18 @@ const REASON: Label = Label { name: "reason", values: &["no-segment", "not-insta
 /// In the order of the agent's reasons.
 const AGENT_REASON: Label = Label {
     name: "reason",
-    values: &["folder", "permission", "truncated", "damaged", "version", "foreign", "duplicate", "read", "remove"],
+    values: &[
+        "folder",
+        "permission",
+        "truncated",
+        "damaged",
+        "version",
+        "foreign",
+        "duplicate",
+        "read",
+        "remove",
+        "textfile",
+    ],
 };
 
 /// Values of the label `reason` of [`MetricId::Unmeasured`].
@@ -347,6 +358,9 @@ catalogue! {
         |_, _| {} }
     AgentErrors { "heapgate_agent_errors_total", Counter, Count, Agent, [AGENT_REASON],
         "Times that a folder or a file of a process could not be used, by reason.",
+        |_, _| {} }
+    AgentTextfileTime { "heapgate_agent_textfile_mtime_seconds", Gauge, Seconds, Agent, [],
+        "When each file of other programs' metrics that is exported was written, in seconds since 1970; the label file names it.",
         |_, _| {} }
 }
 

@@ -55,7 +55,8 @@ impl Arena {
     #[must_use]
     #[track_caller]
     pub fn new() -> Self {
-        let entry = arenas::registry().map(|registry| registry.open_arena(Location::caller()));
+        let place = Location::caller();
+        let entry = arenas::registry().map(|registry| registry.open_arena(place));
         probes::arena_start(entry.as_ref().map_or(0, arenas::ArenaHandle::id));
         Self {
             top: Cell::new(null_mut()),
