@@ -285,3 +285,121 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
     unsafe { libc::clock_gettime(clock, &raw mut now) };
     (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arenas::{ArenaReading, MAX_SCOPE_THREADS};
+    use crate::layout::{self, Level};
+    use crate::reader::Reader;
+    use core::ptr::NonNull;
+
+    const WORDS: usize = layout::segment_bytes(1) / 8;
+
+    /// Page-aligned, zeroed memory, shared as a segment's is, for the test's process's life.
+    #[repr(C, align(4096))]
+    struct Memory([AtomicU64; WORDS]);
+
+    struct Registered {
+        registry: Registry,
+        words: &'static [AtomicU64],
+    }
+
+    impl Registered {
+        fn new() -> Self {
+            // SAFETY: an all-zero array of atomics is a valid one, and the layout is that of `Memory`, which is not empty.
+            let memory: &'static Memory = unsafe {
+                let memory = std::alloc::alloc_zeroed(core::alloc::Layout::new::<Memory>());
+                &*NonNull::new(memory).expect("memory").cast::<Memory>().as_ptr()
+            };
+            layout::format(&memory.0, 1, Level::Count, 1);
+            // SAFETY: leaked memory of atomics, aligned to a page, is valid for the process's life.
+            let writer = unsafe { Writer::from_raw(NonNull::from(memory).cast(), size_of::<Memory>()) }.unwrap();
+            Self { registry: Registry { table: writer.arenas(), header: writer.header() }, words: &memory.0 }
+        }
+
+        fn read(&self) -> ArenaReading {
+            Reader::new(self.words).unwrap().arenas()
+        }
+    }
+
+    #[test]
+    fn an_arena_is_there_from_its_making_to_its_release() {
+        let of = Registered::new();
+        let (first, second) = (of.registry.open_arena(Location::caller()), of.registry.open_arena(Location::caller()));
+        of.registry.arena_holds(&second, 5000);
+        let read = of.read();
+        assert_eq!((read.created, read.finalized, read.open(), read.untracked), (2, 0, 2, 0));
+        let found: Vec<_> = read.arenas.iter().map(|arena| (arena.id, arena.bytes, arena.thread)).collect();
+        assert_eq!(found, [(1, 0, thread_id()), (2, 5000, thread_id())]);
+        let place = &read.places[read.arenas[1].place];
+        assert!(place.file.ends_with("registry.rs") && place.line > 300, "{place:?}");
+        of.registry.close_arena(second);
+        of.registry.close_arena(first);
+        let read = of.read();
+        assert_eq!((read.arenas.len(), read.open()), (0, 0));
+        assert_eq!(
+            read.places
+                .iter()
+                .map(|place| (place.created, place.finalized))
+                .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            (2, 2)
+        );
+        assert!(read.last_ns > 0);
+    }
+
+    #[test]
+    fn arenas_beyond_the_records_are_counted_and_close_without_harm() {
+        let of = Registered::new();
+        let place = Location::caller();
+        let mut open: Vec<_> = (0..MAX_ARENAS + 3).map(|_| of.registry.open_arena(place)).collect();
+        let read = of.read();
+        assert_eq!((read.arenas.len(), read.open(), read.untracked), (MAX_ARENAS, MAX_ARENAS as u64 + 3, 3));
+        of.registry.close_arena(open.pop().unwrap());
+        of.registry.close_arena(open.swap_remove(0));
+        let again = of.registry.open_arena(place);
+        assert_eq!(of.read().arenas.len(), MAX_ARENAS, "a freed record is used again");
+        open.push(again);
+        open.into_iter().for_each(|arena| of.registry.close_arena(arena));
+        assert_eq!((of.read().open(), of.read().arenas.len()), (0, 0));
+    }
+
+    #[test]
+    fn threads_share_the_records_without_losing_one() {
+        let of = Registered::new();
+        let registry = of.registry;
+        let (threads, rounds) = if cfg!(miri) { (2, 5) } else { (8, 2_000) };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        let pair = [0; 2].map(|_| registry.open_arena(Location::caller()));
+                        pair.into_iter().for_each(|arena| registry.close_arena(arena));
+                    }
+                });
+            }
+        });
+        let read = of.read();
+        assert_eq!((read.created, read.finalized, read.arenas.len()), (threads * rounds * 2, threads * rounds * 2, 0));
+    }
+
+    #[test]
+    fn scopes_are_shown_while_they_are_open_and_threads_give_their_records_back() {
+        let of = Registered::new();
+        let thread = of.registry.claim_thread().unwrap();
+        let place = Location::caller();
+        of.registry.begin_scope(thread, 0, 7, place);
+        of.registry.begin_scope(thread, 1, 8, place);
+        of.registry.begin_scope(thread, MAX_SCOPE_LEVELS, 99, place);
+        thread.scope_holds(1, 300);
+        let found: Vec<_> = of.read().scopes.iter().map(|scope| (scope.id, scope.depth, scope.bytes)).collect();
+        assert_eq!((found, of.registry.open_scopes()), (vec![(7, 0, 0), (8, 1, 300)], 2));
+        thread.end_scope(1);
+        assert_eq!(of.registry.open_scopes(), 1);
+        thread.retire();
+        assert_eq!((of.read().scopes.len(), of.registry.open_scopes()), (0, 0));
+        let all = (0..MAX_SCOPE_THREADS).filter_map(|_| of.registry.claim_thread()).count();
+        assert_eq!((all, of.registry.claim_thread().is_none()), (MAX_SCOPE_THREADS, true));
+        assert_eq!(of.read().threads_untracked, 1);
+    }
+}
