@@ -33,6 +33,7 @@ snapshots! {
     baseline_prune_help: "baseline prune --help"
     list_help: "list --help"
     top_help: "top --help"
+    leaks_help: "leaks --help"
     experiment_help: "experiment --help"
     trace_help: "trace --help"
     serve_help: "serve --help"
@@ -84,7 +85,7 @@ fn the_list_fits_80_columns() {
 #[test]
 fn every_verb_is_in_the_help() {
     let help = shown("--help");
-    for verb in ["run", "gate", "diff", "merge", "report", "baseline", "list"] {
+    for verb in ["run", "gate", "diff", "merge", "report", "baseline", "list", "leaks"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{verb}  "))), "{verb}");
     }
 }
