@@ -1,12 +1,12 @@
 //! **service**: what the processes of a service do with memory, now and over the last hours.
 
 use heapgate_prometheus::catalogue::MetricId::{
-    self, AgentDropped, AgentProcesses, AllocatedBytes, Allocations, DeallocatedBytes, Deallocations,
+    self, AgentDropped, AgentProcesses, AllocatedBytes, Allocations, ArenasOpen, DeallocatedBytes, Deallocations,
     FailedAllocations, JemallocActive, JemallocAllocated, JemallocMadvises, JemallocMapped, JemallocMetadata,
     JemallocPurged, JemallocPurges, JemallocResident, JemallocRetained, Level, LiveBytes, LiveObjects, PeakLiveObjects,
     PhaseStart, ProcessCpu, ProcessFaults, ProcessLimit, ProcessPageTables, ProcessPeakResident, ProcessResident,
-    ProcessResidentKind, ProcessSwap, RegionBytes, RegionChunks, RegionEscapes, RegionFallbacks, RegionPeakChunks,
-    RegionReuses, RegionScopes, Resident, StallMax, Stalls, Threads, ThreadsSeen, Up,
+    ProcessResidentKind, ProcessSwap, RegionBytes, RegionChunks, RegionEscapes, RegionFallbacks, RegionOpenScopes,
+    RegionPeakChunks, RegionReuses, RegionScopes, Resident, StallMax, Stalls, Threads, ThreadsSeen, Up,
 };
 
 use super::{WINDOW, job_variable, of_job};
@@ -434,6 +434,15 @@ fn regions() -> Vec<Panel> {
             "What regions take off the allocator. Much less than Allocated bytes: most of the work is outside of scopes.",
         )
         .query(SERVICE, total_rate(RegionBytes)),
+        Panel::new(
+            Kind::Lines,
+            Unit::Count,
+            "Open arenas and scopes",
+            "Made and not released yet: as many as there are requests at work. A line that rises for hours is a leak; heapgate leaks names the lines of \
+             the source that made them.",
+        )
+        .query(format!("arenas {PROCESS}"), of(ArenasOpen).to_string())
+        .query(format!("scopes {PROCESS}"), of(RegionOpenScopes).to_string()),
     ]
 }
 

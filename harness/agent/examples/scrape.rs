@@ -105,8 +105,12 @@ fn measure(place: &Path, processes: usize, threads: usize) -> io::Result<()> {
     let mut made = [0; 5];
     maker.stdout.as_mut().expect("piped").read_exact(&mut made)?;
 
-    let settings =
-        AgentSettings { folders: vec![folder.clone()], max_processes: processes, keep_dead: Duration::from_secs(300) };
+    let settings = AgentSettings {
+        folders: vec![folder.clone()],
+        max_processes: processes,
+        keep_dead: Duration::from_secs(300),
+        textfiles: None,
+    };
     let agent = Agent::new(settings).map_err(io::Error::other)?;
     println!("{processes} processes of {threads} threads, in {}", folder.display());
     println!("{:<28} {:>9} {:>9} {:>9}", "", "first", "median", "bytes");

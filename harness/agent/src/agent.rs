@@ -13,6 +13,7 @@ use heapgate_segment::published::{self, Buffer, Entry, ReadError};
 
 use crate::pids;
 use crate::snapshot::{ProcessState, Seen, Snapshot};
+use crate::textfile::Textfiles;
 
 /// Files that are looked at, as a multiple of the processes that are exported: a folder with more is not a folder of services.
 const LOOKED_AT: usize = 4;
@@ -35,6 +36,8 @@ pub struct AgentSettings {
     pub max_processes: usize,
     /// How long the last state of an ended process is exported before its file is removed.
     pub keep_dead: Duration,
+    /// A folder of other programs' metrics, if they are to be exported too.
+    pub textfiles: Option<PathBuf>,
 }
 
 /// Why there is nowhere to look.
@@ -92,6 +95,8 @@ reasons! {
     Read = "read",
     /// An ended process's file can't be removed.
     Remove = "remove",
+    /// A file of other programs' metrics can't be used.
+    Textfile = "textfile",
 }
 
 /// Counts by [`Reason`].
@@ -233,8 +238,10 @@ impl Agent {
         self.drop_duplicates(&mut states);
         self.bury(&mut found);
         state.known = found.into_iter().map(|found| (found.id(), found.known)).collect();
+        let textfiles = self.0.settings.textfiles.as_deref().map(Textfiles::read).unwrap_or_default();
+        self.0.errors[Reason::Textfile as usize].fetch_add(textfiles.skipped, Relaxed);
         let errors = self.0.errors.each_ref().map(|count| count.load(Relaxed));
-        Snapshot::new(began, states, dropped, errors)
+        Snapshot::new(began, states, dropped, errors, textfiles)
     }
 
     /// Removes the files of processes that ended long enough ago, without reading any.

@@ -18,6 +18,7 @@ pub mod page;
 pub mod pids;
 pub mod server;
 pub mod snapshot;
+pub mod textfile;
 pub mod web_config;
 
 use std::io;

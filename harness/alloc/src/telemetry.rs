@@ -2,7 +2,9 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 
+use heapgate_segment::clock::{Anchor, ClockKind};
 use heapgate_segment::layout::{Level, Operation, SAMPLES_STACKS, Slot};
+use heapgate_segment::probes;
 
 use crate::attach;
 use crate::rseq::Window;
@@ -107,7 +109,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
             return unsafe { self.traced_alloc(layout, level & !SAMPLES_STACKS) };
         }
         // SAFETY: the caller's contract.
-        counted_alloc(timed(level, Operation::Alloc, || unsafe { self.0.alloc(layout) }), layout.size())
+        counted_alloc(timed(level, Operation::Alloc, layout.size(), || unsafe { self.0.alloc(layout) }), layout.size())
     }
 
     /// # Safety
@@ -121,7 +123,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
         if level == OFF {
             return call();
         }
-        let ptr = timed_if_due(level, Operation::AllocZeroed, call);
+        let ptr = timed_if_due(level, Operation::AllocZeroed, layout.size(), call);
         if word != level && !ptr.is_null() {
             stacks::allocated(ptr, layout.size());
         }
@@ -142,7 +144,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
         }
         count_dealloc(layout.size());
         // SAFETY: the caller's contract.
-        timed(level, Operation::Dealloc, || unsafe { self.0.dealloc(ptr, layout) });
+        timed(level, Operation::Dealloc, layout.size(), || unsafe { self.0.dealloc(ptr, layout) });
     }
 
     /// A free after which settling is due, or one by a thread without a slot.
@@ -169,7 +171,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
         if level & SAMPLES_STACKS != 0 {
             return traced_realloc(call, ptr, layout.size(), new_size, level & !SAMPLES_STACKS);
         }
-        counted_realloc(timed(level, Operation::Realloc, call), layout.size(), new_size)
+        counted_realloc(timed(level, Operation::Realloc, new_size, call), layout.size(), new_size)
     }
 }
 
@@ -181,7 +183,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
     #[inline(never)]
     unsafe fn traced_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
         // SAFETY: the caller's contract.
-        let ptr = timed_if_due(level, Operation::Alloc, || unsafe { self.0.alloc(layout) });
+        let ptr = timed_if_due(level, Operation::Alloc, layout.size(), || unsafe { self.0.alloc(layout) });
         if level == OFF {
             return ptr;
         }
@@ -201,7 +203,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
             count_dealloc(layout.size());
         }
         // SAFETY: the caller's contract.
-        timed_if_due(level, Operation::Dealloc, || unsafe { self.0.dealloc(ptr, layout) });
+        timed_if_due(level, Operation::Dealloc, layout.size(), || unsafe { self.0.dealloc(ptr, layout) });
     }
 }
 
@@ -213,7 +215,7 @@ fn traced_realloc(call: impl FnOnce() -> *mut u8, from: *mut u8, old: usize, new
     }
     // Before the call, after which the address may be another thread's.
     let moving = stacks::reallocating(from);
-    let ptr = timed_if_due(level, Operation::Realloc, call);
+    let ptr = timed_if_due(level, Operation::Realloc, new, call);
     if ptr.is_null() {
         moving.stays(from);
     } else {
@@ -336,15 +338,17 @@ fn is_timed(level: u64, operation: Operation) -> bool {
 
 /// Makes a call, and records its time if that is to be recorded.
 #[inline(always)]
-fn timed_if_due<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
-    if is_timed(level, operation) { timed(level, operation, call) } else { call() }
+fn timed_if_due<R>(level: u64, operation: Operation, bytes: usize, call: impl FnOnce() -> R) -> R {
+    if is_timed(level, operation) { timed(level, operation, bytes, call) } else { call() }
 }
 
-/// Makes a call and records its time.
+/// Makes a call and records its time. The probes lie outside the window: who attaches to them disturbs the program, not the
+/// times that are recorded.
 #[inline(always)]
-fn timed<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
+fn timed<R>(level: u64, operation: Operation, bytes: usize, call: impl FnOnce() -> R) -> R {
     let exact = level == Level::Exact as u64 || (level == Level::ExactAlloc as u64 && operation != Operation::Dealloc);
     let weight = if exact { 1 } else { draw_next_sample() };
+    probes::stall_start(operation as u64, bytes as u64);
     let clock = attach::clock();
     stacks::before_call();
     let window = Window::open();
@@ -352,6 +356,7 @@ fn timed<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
     let result = call();
     let end = clock.now();
     let interrupted = window.close();
+    probes::stall_stop(operation as u64, bytes as u64);
     // A counter that steps back by a few ticks between cores must not become a stall of centuries.
     let ticks = end.saturating_sub(begin);
     match thread::own_slot() {
@@ -361,7 +366,20 @@ fn timed<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
     if stacks::is_slow(ticks) {
         stacks::slow(operation, ticks, interrupted, weight);
     }
+    probes::stall_done(|| [ticks, ns_of(ticks), bytes as u64, operation as u64, u64::from(interrupted), weight]);
     result
+}
+
+/// Ticks in nanoseconds; 0 while the rate is not known. Only while somebody is attached to the probe that asks.
+#[cold]
+#[inline(never)]
+fn ns_of(ticks: u64) -> u64 {
+    let clock = attach::clock();
+    if clock == ClockKind::Monotonic {
+        return ticks;
+    }
+    let rate = attach::state().and_then(|state| state.writer.attached_at().ticks_per_second(Anchor::now(clock)));
+    rate.map_or(0, |rate| (ticks as f64 * 1e9 / rate) as u64)
 }
 
 /// Draws when the next sample is due; returns for how many calls this one stands.

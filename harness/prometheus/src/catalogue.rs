@@ -136,7 +136,18 @@ const REASON: Label = Label { name: "reason", values: &["no-segment", "not-insta
 /// In the order of the agent's reasons.
 const AGENT_REASON: Label = Label {
     name: "reason",
-    values: &["folder", "permission", "truncated", "damaged", "version", "foreign", "duplicate", "read", "remove"],
+    values: &[
+        "folder",
+        "permission",
+        "truncated",
+        "damaged",
+        "version",
+        "foreign",
+        "duplicate",
+        "read",
+        "remove",
+        "textfile",
+    ],
 };
 
 /// Values of the label `reason` of [`MetricId::Unmeasured`].
@@ -306,6 +317,20 @@ catalogue! {
         "Objects that outlived their scope, and pin its chunk while they live.",
         |o, to| o.of_regions(to, |r| r.escaped_objects) }
 
+    RegionOpenScopes { "heapgate_region_open_scopes", Gauge, Count, Region, [],
+        "Scopes that are open now, of up to 64 threads.",
+        |o, to| if let Some(open) = o.open_scopes { to[0] = open as f64 } }
+
+    ArenasCreated { "heapgate_arenas_created_total", Counter, Count, Segment, [],
+        "Arenas that were made (heapgate_region::Arena).",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.0 as f64 } }
+    ArenasFinalized { "heapgate_arenas_finalized_total", Counter, Count, Segment, [],
+        "Arenas that were released.",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.1 as f64 } }
+    ArenasOpen { "heapgate_arenas_open", Gauge, Count, Segment, [],
+        "Arenas that were made and not released. One that rises for hours is a leak; heapgate leaks names the lines that made them.",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.0.saturating_sub(o.arenas.1) as f64 } }
+
     Level { "heapgate_level", Gauge, Count, Segment, [],
         "How much is recorded: 0 nothing, 1 counts, 2 and the time of one call in N, 3 and of every alloc and realloc, 4 and of every call.",
         |o, to| if o.unmeasured.is_none() { to[0] = o.level as u64 as f64 } }
@@ -333,6 +358,9 @@ catalogue! {
         |_, _| {} }
     AgentErrors { "heapgate_agent_errors_total", Counter, Count, Agent, [AGENT_REASON],
         "Times that a folder or a file of a process could not be used, by reason.",
+        |_, _| {} }
+    AgentTextfileTime { "heapgate_agent_textfile_mtime_seconds", Gauge, Seconds, Agent, [],
+        "When each file of other programs' metrics that is exported was written, in seconds since 1970; the label file names it.",
         |_, _| {} }
 }
 

@@ -38,6 +38,10 @@ pub(crate) struct Observation<'a> {
     pub jemalloc: Option<Jemalloc>,
     pub purging: Option<Purging>,
     pub regions: Option<Regions>,
+    /// Scopes that are open, if the process says so.
+    pub open_scopes: Option<u64>,
+    /// Arenas that were made, and those that were released.
+    pub arenas: (u64, u64),
 }
 
 impl<'a> Observation<'a> {
@@ -59,6 +63,8 @@ impl<'a> Observation<'a> {
             jemalloc: None,
             purging: None,
             regions: None,
+            open_scopes: None,
+            arenas: (0, 0),
         }
     }
 
@@ -89,6 +95,8 @@ impl<'a> Observation<'a> {
             jemalloc: gauges.jemalloc(),
             purging: gauges.purging(),
             regions: gauges.regions(),
+            open_scopes: gauges.open_scopes(),
+            arenas: reader.arena_counts(),
             totals: Some(totals),
         };
         (observation, stalls)

@@ -15,10 +15,12 @@
 //! | [`writer`] | the measured process's end |
 //! | [`reader`] | the watching end, safe code throughout |
 //! | [`identity`] | whose segment it is |
+//! | [`arenas`] | who made which arena or scope, when and where, and has not released it: both ends |
 //! | [`control`] | steering the process from outside |
 //! | [`published`] | segments of services, by name in a folder: making, finding and reading them |
 //! | [`stacks`] | sampled call stacks: a table of its own, both ends |
 //! | [`mailbox`] | requests to a published process, and its answers |
+//! | [`probes`] | static probes for bpftrace and its like |
 //! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
 //! | [`limit`] | the most memory that a process may have |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
@@ -31,6 +33,8 @@ pub mod trace_line;
 mod owners;
 
 #[cfg(not(loom))]
+pub mod arenas;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod control;
@@ -42,6 +46,8 @@ pub mod layout;
 pub mod mailbox;
 #[cfg(not(loom))]
 pub mod map;
+#[cfg(not(loom))]
+pub mod probes;
 #[cfg(not(loom))]
 pub mod published;
 #[cfg(not(loom))]

@@ -6,6 +6,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
+use crate::arenas;
 use crate::clock::{Anchor, ClockKind};
 use crate::identity::Identity;
 use crate::layout::{
@@ -126,6 +127,12 @@ impl Writer {
     /// Says whose segment it is.
     pub fn identify(&self, identity: &Identity<'_>) {
         identity.write(&self.header().identity);
+    }
+
+    /// The registry of arenas.
+    pub(crate) fn arenas(&self) -> &'static arenas::Table {
+        // SAFETY: `check` found room for the registry at this offset, a multiple of 4096 from the aligned base; only atomics.
+        unsafe { self.base.add(self.shape.arenas_offset()).cast::<arenas::Table>().as_ref() }
     }
 
     /// Slot `index`; the one past the last is the overflow slot.

@@ -78,8 +78,12 @@ pub fn own() -> (u32, u64) {
 }
 
 pub fn agent(folder: &Path, change: impl FnOnce(&mut AgentSettings)) -> Agent {
-    let mut settings =
-        AgentSettings { folders: vec![folder.to_owned()], max_processes: 1_000, keep_dead: Duration::from_secs(300) };
+    let mut settings = AgentSettings {
+        folders: vec![folder.to_owned()],
+        max_processes: 1_000,
+        keep_dead: Duration::from_secs(300),
+        textfiles: None,
+    };
     change(&mut settings);
     Agent::new(settings).expect("a folder")
 }

@@ -12,6 +12,7 @@ mod exports;
 mod figures;
 mod gate;
 mod history;
+mod leaks;
 mod list;
 mod merge;
 mod profile;
@@ -67,6 +68,7 @@ Examples:
   heapgate profile alloc tokenize/hf-wordpiece     the lines that allocate, and flame graphs
   heapgate history peak_rss_bytes                  one metric over all runs
   heapgate serve                                   this machine's services to Prometheus and a page
+  heapgate leaks tokenizer                         arenas that a service never releases
   heapgate baseline record                         this machine's figures become the baseline
   heapgate baseline promote .heapgate/report.json  those of a report do";
 
@@ -115,6 +117,7 @@ enum Verb {
     Profile(Box<profile::Profile>),
     List(list::List),
     Top(top::Top),
+    Leaks(leaks::Leaks),
     Experiment(experiment::ExperimentArgs),
     Trace(trace::Trace),
     Serve(serve::Serve),
@@ -151,6 +154,7 @@ impl Cli {
             Verb::Profile(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Top(verb) => verb.execute(&self.global),
+            Verb::Leaks(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trace(verb) => verb.execute(),
             Verb::Serve(verb) => verb.execute(&self.global),

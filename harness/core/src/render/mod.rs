@@ -22,6 +22,7 @@ pub mod human;
 pub mod json;
 pub mod junit;
 mod label;
+pub mod leaks;
 pub mod list;
 pub mod markdown;
 pub mod metrics_doc;

@@ -2,6 +2,8 @@
 
 use super::*;
 
+use crate::arenas::{ArenaRecord, LevelRecord, PlaceRecord, ScopeThreadRecord, Table};
+
 macro_rules! offsets {
     ($type:ident: $($field:ident)*) => { [$(offset_of!($type, $field)),*] };
 }
@@ -21,6 +23,7 @@ fn version_3_of_the_header_has_each_field_at_its_place() {
     assert_eq!(offsets!(Header: slots_used claims overflow_claims phases_begun), [136, 144, 152, 160]);
     assert_eq!(offsets!(Header: held released sums), [168, 172, 256]);
     assert_eq!(offsets!(Header: identity gauges_set gauges), [384, 592, 600]);
+    assert_eq!(offsets!(Header: arenas_created arenas_finalized arenas_untracked), [920, 928, 936]);
     assert_eq!(offsets!(SharedIdentity: start_time published_unix_ns service version allocator), [0, 8, 16, 80, 144]);
     assert_eq!(offsets!(Sums: objects bytes peak_objects peak_bytes), [0, 8, 16, 24]);
 }
@@ -53,10 +56,26 @@ fn version_3_of_a_phase_has_each_field_at_its_place() {
 
 #[test]
 fn version_3_of_a_segment_has_each_part_at_its_place() {
-    assert_eq!((slots_offset(1), phases_offset(1), segment_bytes(1)), (8192, 73_728, 1_122_304));
-    assert_eq!((slots_offset(256), phases_offset(256), segment_bytes(256)), (8192, 8_429_568, 9_478_144));
-    assert_eq!(slots_offset(513), 12_288);
-    assert_eq!(Shape { slots: 64, phases: 0 }.bytes(), 2_138_112);
+    assert_eq!((slots_offset(1), phases_offset(1), segment_bytes(1)), (8192, 73_728, 1_122_304 + ARENAS_BYTES));
+    assert_eq!(
+        (slots_offset(256), phases_offset(256), segment_bytes(256)),
+        (8192, 8_429_568, 9_478_144 + ARENAS_BYTES)
+    );
+    assert_eq!((slots_offset(513), ARENAS_BYTES), (12_288, 131_072));
+    assert_eq!(Shape::trial(1).arenas_offset(), 1_122_304);
+    assert_eq!(Shape { slots: 64, phases: 0 }.bytes(), 2_138_112 + ARENAS_BYTES);
+}
+
+#[test]
+fn version_3_of_the_registry_has_each_field_at_its_place() {
+    assert_eq!(offsets!(Table: last_ns next threads_untracked places threads arenas), [0, 8, 16, 64, 24_640, 61_504]);
+    assert_eq!(
+        offsets!(PlaceRecord: key ready line created finalized longest_ns escaping_scopes escaped_objects escaped_bytes text),
+        [0, 8, 16, 24, 32, 40, 48, 56, 64, 80]
+    );
+    assert_eq!(offsets!(ArenaRecord: id place thread created_ns bytes thread_name), [0, 8, 16, 24, 32, 40]);
+    assert_eq!(offsets!(ScopeThreadRecord: owner thread_name levels), [0, 8, 64]);
+    assert_eq!(offsets!(LevelRecord: id place begun_ns bytes), [0, 8, 16, 24]);
 }
 
 #[test]

@@ -10,8 +10,10 @@ use std::{fmt, fs};
 
 use core::mem::offset_of;
 
-use super::{Buffer, ReadError, SUFFIX};
-use crate::layout::{self, Header, Level, OWNERS_OFFSET, SAMPLES_STACKS};
+use super::{Buffer, MAX_PUBLISHED_SLOTS, ReadError, SUFFIX};
+use crate::arenas::{ARENAS_BYTES, ArenaReading};
+use crate::layout::{self, Header, LayoutError, Level, OWNERS_OFFSET, SAMPLES_STACKS};
+use crate::reader::arena_counts;
 
 /// A published file, by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -84,6 +86,29 @@ impl Entry {
     /// If it is gone, is not a segment, or not that of the process it is named after.
     pub fn read(&self, buffer: &mut Buffer) -> Result<(), ReadError> {
         buffer.fill(self)
+    }
+
+    /// Reads its registry of arenas: what [`Self::read`] leaves out, since few ask for it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_arenas(&self) -> Result<ArenaReading, ReadError> {
+        let file = open(&self.path, false)?;
+        let read = |bytes: usize, offset: usize| {
+            let mut read = vec![0; bytes];
+            super::buffer::read_whole(&file, &mut read, offset as u64)?;
+            Ok::<Vec<AtomicU64>, ReadError>(super::buffer::words_of(&read).map(AtomicU64::new).collect())
+        };
+        let header = read(OWNERS_OFFSET, 0)?;
+        let shape = layout::check_header(&header)?;
+        if shape.slots > MAX_PUBLISHED_SLOTS {
+            return Err(LayoutError::BadField("slot count").into());
+        }
+        self.check_owner(&header)?;
+        let table = read(ARENAS_BYTES, shape.arenas_offset())?;
+        let word =
+            |offset: usize| header.get(offset / 8).map_or(0, |word| word.load(core::sync::atomic::Ordering::Relaxed));
+        Ok(ArenaReading::of(&table, arena_counts(word)))
     }
 
     /// Whether its process lives. Its last figures can be read either way.
