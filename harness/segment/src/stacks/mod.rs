@@ -25,8 +25,8 @@ use core::sync::atomic::{
 };
 
 use entry::{STACK_WORDS, STALL_WORDS};
-pub use live::Tracked;
 use live::{FILTER_WORDS, Live, RECORD_WORDS};
+pub use live::{Filter, FilterWords, Tracked};
 pub use samples::{Stack, StackSamples, StallStack, phase_kind, phase_word};
 pub use sampling::{ALWAYS, Rate, Sample};
 pub use threads::{MAX_THREADS, NAME_BYTES};
