@@ -149,8 +149,8 @@ impl<A: GlobalAlloc> Telemetry<A> {
     unsafe fn timed_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
         if level == COUNT_AND_STACKS && !stacks::may_track(ptr) {
             match thread::own_slot() {
-                // SAFETY: the caller's contract.
                 Some(slot) if !slot.count_dealloc(layout.size() as u64) => {
+                    // SAFETY: the caller's contract.
                     return unsafe { self.0.dealloc(ptr, layout) };
                 }
                 // SAFETY: the caller's contract.
