@@ -13,6 +13,9 @@ use crate::{stacks, thread};
 /// The level at which nothing is done.
 const OFF: u64 = Level::Off as u64;
 
+/// The level word that is usual where stacks are sampled.
+const COUNT_AND_STACKS: u64 = Level::Count as u64 | SAMPLES_STACKS;
+
 /// A global allocator that records what passes through it to `A`.
 ///
 /// # Implementation
@@ -104,6 +107,14 @@ impl<A: GlobalAlloc> Telemetry<A> {
     /// As [`GlobalAlloc::alloc`].
     #[inline(never)]
     unsafe fn timed_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
+        if level == COUNT_AND_STACKS {
+            // SAFETY: the caller's contract.
+            let ptr = unsafe { self.0.alloc(layout) };
+            if !ptr.is_null() && !stacks::passes(layout.size()) {
+                return sampled(ptr, layout.size());
+            }
+            return counted_alloc(ptr, layout.size());
+        }
         if level & SAMPLES_STACKS != 0 {
             // SAFETY: the caller's contract.
             return unsafe { self.traced_alloc(layout, level & !SAMPLES_STACKS) };
@@ -138,6 +149,16 @@ impl<A: GlobalAlloc> Telemetry<A> {
     /// As [`GlobalAlloc::dealloc`].
     #[inline(never)]
     unsafe fn timed_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
+        if level == COUNT_AND_STACKS && !stacks::may_track(ptr) {
+            match thread::own_slot() {
+                Some(slot) if !slot.count_dealloc(layout.size() as u64) => {
+                    // SAFETY: the caller's contract.
+                    return unsafe { self.0.dealloc(ptr, layout) };
+                }
+                // SAFETY: the caller's contract.
+                slot => return unsafe { self.unusual_dealloc(ptr, layout, slot) },
+            }
+        }
         if level & SAMPLES_STACKS != 0 {
             // SAFETY: the caller's contract.
             return unsafe { self.traced_dealloc(ptr, layout, level & !SAMPLES_STACKS) };
@@ -257,6 +278,14 @@ fn counted_realloc(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
         }
         _ => unusual_realloc(ptr, old, new),
     }
+}
+
+/// An allocation whose stack is due.
+#[cold]
+#[inline(never)]
+fn sampled(ptr: *mut u8, bytes: usize) -> *mut u8 {
+    stacks::due(ptr, bytes);
+    counted_alloc(ptr, bytes)
 }
 
 /// Hands `ptr` through, so that the caller need not keep it.

@@ -8,6 +8,7 @@
 //! There is no state between calls: a panic under way, or a signal at any point, finds nothing half done. Should anything
 //! below allocate through us after all, or a signal handler do so meanwhile, a flag keeps it from sampling in its turn.
 
+mod kernel;
 mod on_request;
 mod stalls;
 mod unwinder;
@@ -15,16 +16,19 @@ mod unwinder;
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
+    AtomicPtr, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
     compiler_fence,
 };
 
 use heapgate_segment::clock::{Anchor, ClockKind};
 use heapgate_segment::layout::PhaseKind;
-use heapgate_segment::stacks::{NAME_BYTES, Object, Place, Rate, Sample, Scope, StackTable, Tracked, phase_word};
+use heapgate_segment::stacks::{
+    Filter, FilterWords, NAME_BYTES, Object, Place, Rate, Sample, Scope, StackTable, Tracked, phase_word,
+};
 use heapgate_segment::writer::Writer;
 
+pub(crate) use kernel::thread_ends;
 pub(crate) use on_request::Region;
 pub(crate) use stalls::{before_call, is_slow, slow};
 pub use stalls::{mark, marks, takes_slow_calls};
@@ -37,8 +41,8 @@ static TABLE: OnceLock<StackTable<'static>> = OnceLock::new();
 /// What an allocation costs: a call, a byte.
 static RATE: (AtomicU64, AtomicU64) = (AtomicU64::new(0), AtomicU64::new(0));
 
-/// Whether sampled objects are followed to their end.
-static TRACKS_FREES: AtomicBool = AtomicBool::new(false);
+/// The table's filter, if sampled objects are followed to their end; else null.
+static FILTER: AtomicPtr<FilterWords> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The phase in force, as the table has it.
 static PHASE: AtomicU64 = AtomicU64::new(0);
@@ -79,7 +83,7 @@ struct Number {
 pub(crate) fn set_table(table: StackTable<'static>, writer: Writer) -> Result<(), &'static str> {
     warm_up()?;
     if TABLE.set(table).is_ok() && table.settings().scope == Scope::Always {
-        switch_on(writer);
+        switch_on(writer, true);
     }
     Ok(())
 }
@@ -101,7 +105,7 @@ fn warm_up() -> Result<(), &'static str> {
 pub(crate) fn phase_began(writer: Writer, kind: u64) {
     PHASE.store(phase_word(kind), Relaxed);
     if scope() == Some(Scope::Measure) && kind == PhaseKind::Measure as u64 {
-        switch_on(writer);
+        switch_on(writer, true);
     }
 }
 
@@ -117,8 +121,9 @@ fn scope() -> Option<Scope> {
     TABLE.get().map(|table| table.settings().scope)
 }
 
-/// Not in a call: it may wait for the clock's rate.
-fn switch_on(writer: Writer) {
+/// Not in a call: it may wait for the clock's rate. With `asks_kernel`, threads count their page faults and switches until
+/// they end.
+fn switch_on(writer: Writer, asks_kernel: bool) {
     let Some(table) = TABLE.get() else { return };
     let settings = table.settings();
     let ns_per_tick = ns_per_tick(writer);
@@ -126,12 +131,14 @@ fn switch_on(writer: Writer) {
     let Rate { per_call, per_byte } = Rate::of(&settings);
     RATE.0.store(per_call, Relaxed);
     RATE.1.store(per_byte, Relaxed);
-    TRACKS_FREES.store(settings.track_frees, Relaxed);
+    let filter = if settings.track_frees { std::ptr::from_ref(table.filter()) } else { std::ptr::null() };
+    // Release: who sees it sees what is in it.
+    FILTER.store(filter.cast_mut(), Release);
     TURN.fetch_add(1, Relaxed);
     if settings.samples_allocations() {
         writer.sample_stacks(true);
     }
-    stalls::switch_on(table, &settings, ns_per_tick);
+    stalls::switch_on(table, &settings, ns_per_tick, asks_kernel);
 }
 
 fn switch_off(writer: Writer) {
@@ -152,24 +159,34 @@ fn ns_per_tick(writer: Writer) -> f64 {
     ticks_per_second.map_or(0.0, |rate| 1e9 / rate)
 }
 
+/// Whether no sample is due at an allocation of `bytes`. If one is, [`due`] takes it.
+#[inline(always)]
+pub(crate) fn passes(bytes: usize) -> bool {
+    let rate = Rate { per_call: RATE.0.load(Relaxed), per_byte: RATE.1.load(Relaxed) };
+    let (left, cost) = (LEFT.get(), rate.cost(bytes as u64));
+    LAST.set(std::ptr::null_mut());
+    let passes = left > cost;
+    if passes {
+        LEFT.set(left - cost);
+    }
+    passes
+}
+
 /// The allocation of `bytes` at `ptr` has succeeded: takes its stack if it is due.
 #[inline]
 pub(crate) fn allocated(ptr: *mut u8, bytes: usize) {
-    let rate = Rate { per_call: RATE.0.load(Relaxed), per_byte: RATE.1.load(Relaxed) };
-    let (left, cost) = (LEFT.get(), rate.cost(bytes as u64));
-    if left > cost {
-        LEFT.set(left - cost);
-        LAST.set(std::ptr::null_mut());
-    } else {
-        due(ptr, bytes as u64, cost);
+    if !passes(bytes) {
+        due(ptr, bytes);
     }
 }
 
+/// The stack of an allocation that did not pass.
 #[cold]
 #[inline(never)]
-fn due(ptr: *mut u8, bytes: u64, cost: u64) {
-    LAST.set(std::ptr::null_mut());
+pub(crate) fn due(ptr: *mut u8, bytes: usize) {
     let Some(table) = TABLE.get() else { return };
+    let bytes = bytes as u64;
+    let cost = Rate { per_call: RATE.0.load(Relaxed), per_byte: RATE.1.load(Relaxed) }.cost(bytes);
     let seed = table.settings().seed;
     if LEFT.get() == 0 {
         let first = Rate::draw(uniform(seed));
@@ -179,7 +196,7 @@ fn due(ptr: *mut u8, bytes: u64, cost: u64) {
         }
     }
     LEFT.set(Rate::draw(uniform(seed)));
-    let tracks = TRACKS_FREES.load(Relaxed);
+    let tracks = !FILTER.load(Relaxed).is_null();
     let object = Object { tracked_at: tracks.then_some(ptr.addr() as u64), now: attach::clock().now() };
     let taken = with_place(table, |place| table.record(&place, Sample::new(bytes, cost), object));
     if taken && tracks {
@@ -243,13 +260,25 @@ impl Moving {
     }
 }
 
+/// Whether the object at `ptr` may be one that was sampled and is followed to its end: [`freeing`] and [`reallocating`] say.
+#[inline(always)]
+pub(crate) fn may_track(ptr: *mut u8) -> bool {
+    // SAFETY: null, or the filter of a table, which stays mapped until the process ends. Acquire pairs with the store in
+    // `switch_on`.
+    let filter = unsafe { FILTER.load(Acquire).as_ref() };
+    filter.is_some_and(|filter| Filter::new(filter).may_have(ptr.addr() as u64))
+}
+
 #[inline]
 fn take(ptr: *mut u8) -> Option<(&'static StackTable<'static>, Tracked)> {
-    if !TRACKS_FREES.load(Relaxed) {
-        return None;
-    }
-    let (table, address) = (TABLE.get()?, ptr.addr() as u64);
-    if table.may_track(address) { Some((table, table.take(address)?)) } else { None }
+    if may_track(ptr) { taken(ptr) } else { None }
+}
+
+#[cold]
+#[inline(never)]
+fn taken(ptr: *mut u8) -> Option<(&'static StackTable<'static>, Tracked)> {
+    let table = TABLE.get()?;
+    Some((table, table.take(ptr.addr() as u64)?))
 }
 
 /// This thread's number in `table`.

@@ -56,7 +56,8 @@ impl Region {
             |error: io::Error| format!("no file of {BYTES} bytes for stacks beside {}: {error}", entry.path.display());
         let file = published::create_stacks(entry, settings).map_err(failed)?;
         map(Some(self.base), libc::MAP_SHARED, file.as_raw_fd()).map_err(failed)?;
-        switch_on(writer);
+        // The kernel would go on counting when the request has ended.
+        switch_on(writer, false);
         Ok(())
     }
 

@@ -20,8 +20,9 @@ use super::entry::{STACK_WORDS, add, spread, stack};
 use super::sampling::Sample;
 use super::{StackTable, header};
 
-/// Bytes of the filter. With 1000 sampled objects alive, 1.5 % of other frees look at the table.
-const FILTER_BYTES: usize = 1 << 16;
+/// Bytes of the filter: of a first-level cache it may take a part. With 1000 sampled objects alive, 6 % of other frees look
+/// at the table.
+const FILTER_BYTES: usize = 1 << 14;
 pub(super) const FILTER_WORDS: usize = FILTER_BYTES / 8;
 
 /// A counter that got here is not lowered any more: how far it went beyond is not known.
@@ -52,6 +53,40 @@ impl Tracked {
     }
 }
 
+/// Says of most addresses that they are not tracked.
+#[derive(Debug, Clone, Copy)]
+pub struct Filter<'a>(&'a FilterWords);
+
+/// What a [`Filter`] looks at.
+pub type FilterWords = [AtomicU64; FILTER_WORDS];
+
+impl<'a> Filter<'a> {
+    /// Takes what [`StackTable::filter`] gave.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(words: &'a FilterWords) -> Self {
+        Self(words)
+    }
+
+    /// The counter of `address`: its word, and how far it is shifted there.
+    #[inline(always)]
+    fn counter(self, address: u64) -> (&'a AtomicU64, u32) {
+        // Objects that are near each other have counters near each other, as what is freed now was often used together; the
+        // other two terms keep what is aligned to pages, or to huge ones, apart.
+        let index = (address >> 4 ^ address >> 12 ^ address >> 21) as usize;
+        (&self.0[index / 8 % FILTER_WORDS], (index % 8 * 8) as u32)
+    }
+
+    /// Whether the object at `address` may be tracked.
+    #[inline(always)]
+    #[must_use]
+    pub fn may_have(self, address: u64) -> bool {
+        let (word, shift) = self.counter(address);
+        // Relaxed: who frees an object has it from who allocated it, and so sees the count that was made before.
+        (word.load(Relaxed) >> shift) & STUCK != 0
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Live<'a> {
     pub(super) filter: &'a [AtomicU64; FILTER_WORDS],
@@ -60,30 +95,19 @@ pub(super) struct Live<'a> {
 }
 
 impl Live<'_> {
-    /// The counter of `address`: its word, and how far it is shifted there.
-    #[inline(always)]
-    fn counter(&self, address: u64) -> (&AtomicU64, u32) {
-        // Fibonacci hashing: one multiplication, and the highest bits depend on all others.
-        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-        let index = (address.wrapping_mul(GOLDEN) >> (64 - FILTER_BYTES.ilog2())) as usize;
-        (&self.filter[(index / 8) % FILTER_WORDS], (index % 8 * 8) as u32)
-    }
-
     #[inline(always)]
     pub(super) fn may_have(&self, address: u64) -> bool {
-        let (word, shift) = self.counter(address);
-        // Relaxed: who frees an object has it from who allocated it, and so sees the count that was made before.
-        (word.load(Relaxed) >> shift) & STUCK != 0
+        Filter(self.filter).may_have(address)
     }
 
     pub(super) fn raise(&self, address: u64) {
-        let (word, shift) = self.counter(address);
+        let (word, shift) = Filter(self.filter).counter(address);
         let raised = |counters: u64| ((counters >> shift) & STUCK != STUCK).then(|| counters.wrapping_add(1 << shift));
         let _ = word.fetch_update(Relaxed, Relaxed, raised);
     }
 
     pub(super) fn lower(&self, address: u64) {
-        let (word, shift) = self.counter(address);
+        let (word, shift) = Filter(self.filter).counter(address);
         let lowered = |counters: u64| {
             // A counter at 0 is damaged: lowering it would borrow from its neighbour.
             let is_counting = !matches!((counters >> shift) & STUCK, 0 | STUCK);
@@ -125,7 +149,13 @@ impl Live<'_> {
     }
 }
 
-impl StackTable<'_> {
+impl<'a> StackTable<'a> {
+    /// The filter's words, for who asks it often.
+    #[must_use]
+    pub fn filter(&self) -> &'a FilterWords {
+        self.live.filter
+    }
+
     /// Whether the object at `address` may have been sampled: to be asked before [`Self::take`], as it costs one load.
     #[inline(always)]
     #[must_use]

@@ -25,8 +25,8 @@ use core::sync::atomic::{
 };
 
 use entry::{STACK_WORDS, STALL_WORDS};
-pub use live::Tracked;
 use live::{FILTER_WORDS, Live, RECORD_WORDS};
+pub use live::{Filter, FilterWords, Tracked};
 pub use samples::{Stack, StackSamples, StallStack, phase_kind, phase_word};
 pub use sampling::{ALWAYS, Rate, Sample};
 pub use threads::{MAX_THREADS, NAME_BYTES};
@@ -51,6 +51,15 @@ pub const MAX_STACK_PERIOD: u64 = 1 << 32;
 
 /// Most bytes that one sample may stand for.
 pub const MAX_BYTE_PERIOD: u64 = 1 << 40;
+
+/// One call in how many is sampled where nobody says: a stack takes some 8 µs, which is 1 ns a call.
+pub const DEFAULT_CALL_PERIOD: u64 = 8192;
+
+/// And one sample in how many bytes: what allocates 1 GB/s is sampled 500 times a second.
+pub const DEFAULT_BYTE_PERIOD: u64 = 2 << 20;
+
+/// How long a call takes at least to be slow where nobody says, ns.
+pub const DEFAULT_STALL_THRESHOLD_NS: u64 = 10_000;
 
 /// Most entries of a kind that a table may have: more is a sign of a damaged header.
 pub const MAX_ENTRIES: usize = 1 << 24;
@@ -164,6 +173,14 @@ impl Settings {
     #[must_use]
     pub const fn exact() -> Self {
         Self { call_period: 1, track_frees: true, ..Self::NOTHING }
+    }
+
+    /// Allocations of the measured phase by calls and by bytes, at rates that cost some percent where most time goes into
+    /// allocating ([`DEFAULT_CALL_PERIOD`], [`DEFAULT_BYTE_PERIOD`]), followed to their end.
+    #[must_use]
+    pub const fn sampled() -> Self {
+        let (call_period, byte_period) = (DEFAULT_CALL_PERIOD, DEFAULT_BYTE_PERIOD);
+        Self { call_period, byte_period, track_frees: true, ..Self::NOTHING }
     }
 
     /// Calls of the measured phase that take at least `threshold_ns`.
