@@ -148,8 +148,9 @@ The counts of `stalls.bt` are those of the segment: the probe hands over the ver
 two both agree exactly (a test holds them to it). Against `heapgate_stall_seconds` the bounds differ by the width of a bucket of the
 segment, 3%, since that metric files a call by the middle of its bucket.
 
-What it costs while attached: a uprobe is a trap into the kernel, about 1 to 3 µs for each of the three probes of a timed call, outside the
-window that is timed. At level `exact` that slows a program that allocates much by a large factor; at `sampled`, one call in 64 pays it.
+What it costs while attached: a uprobe is a trap into the kernel, microseconds, at each pass of a probe that somebody has attached to
+(`stalls.bt`: once for a timed call), outside the window that is timed. At level `exact` that slows a program that allocates much by a
+large factor; at `sampled`, one call in 64 pays it.
 ";
 
 fn document() -> String {

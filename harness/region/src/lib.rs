@@ -40,8 +40,8 @@
 //!
 //! # What is never released
 //! In a process that counts into a segment (heapgate-alloc), each open scope and each [`Arena`] is noted there with its thread,
-//! its age and the line that made it: `heapgate leaks` names those that are not given back. It costs a scope about ten
-//! nanoseconds, and one load without a segment.
+//! its age and the line that made it: `heapgate leaks` names those that are not given back. It costs a scope a
+//! reading of the coarse clock and some stores, and one load without a segment.
 //!
 //! # What is shared
 //! The range, its chunks and the counters belong to the process: every `Region<A>` in it draws on them, and a scope
