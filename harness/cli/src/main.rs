@@ -13,6 +13,7 @@ mod matrix;
 mod neighbours;
 mod own_bench;
 mod profile;
+mod profile_diff;
 mod progress;
 mod rounds;
 mod run;

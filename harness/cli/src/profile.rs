@@ -10,7 +10,7 @@ use heapgate_core::exit;
 use heapgate_core::files;
 use heapgate_core::plan::Planned;
 use heapgate_core::profile::view::View;
-use heapgate_core::profile::{Gathered, Kind, Profile, Subject, cpu, folder, heap, resolve, stacks};
+use heapgate_core::profile::{Gathered, Kind, Profile, Subject, Work, cpu, folder, heap, resolve, stacks};
 use heapgate_core::render::{self, Options};
 use heapgate_core::report::{Build, Fingerprint, Machine, Outcome, PhaseKind, Trial};
 use heapgate_core::sites::Symbols;
@@ -21,6 +21,7 @@ use heapgate_segment::stacks::{Scope, Settings as Sampling};
 use crate::args::print;
 use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
+use crate::profile_diff;
 use crate::run::unix_s;
 use crate::source::Source;
 
@@ -42,6 +43,8 @@ pub struct Wish<'a> {
     pub page: bool,
     pub rates: Rates,
     pub view: View,
+    /// What it is compared with.
+    pub base: Option<PathBuf>,
     pub folder: Option<PathBuf>,
 }
 
@@ -68,6 +71,8 @@ pub struct Session {
     view: View,
     folder: PathBuf,
     page: bool,
+    /// What each kind is compared with, and where that is.
+    bases: Vec<(PathBuf, Profile)>,
 }
 
 impl Session {
@@ -97,8 +102,15 @@ impl Session {
             Path::new(FOLDER).join(name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.+".contains(c), "_"))
         });
         let settings = Settings { timeout: wish.timeout, directory: source.directory, ..Settings::new(source.program) };
-        let Wish { kinds, rates, view, page, .. } = wish;
-        let session = Self { planned, under, settings, build: source.build, kinds, rates, view, folder, page };
+        let Wish { kinds, rates, view, page, base, .. } = wish;
+        // A base that is of no use is told before anything runs.
+        let load = |path: PathBuf| {
+            let all: Result<Vec<_>, Failure> =
+                kinds.iter().map(|&kind| Ok((path.clone(), profile_diff::load(&path, Some(kind))?))).collect();
+            all
+        };
+        let bases = base.map_or(Ok(Vec::new()), load)?;
+        let session = Self { planned, under, settings, build: source.build, kinds, rates, view, folder, page, bases };
         for &kind in &session.kinds {
             let folder = session.folder_of(kind);
             files::make_folder(&folder)?;
@@ -124,7 +136,8 @@ impl Session {
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
         let mut symbols = Symbols::default();
-        let (mut profiles, mut failures, mut code) = (Vec::new(), Vec::new(), exit::PASS);
+        let (mut profiles, mut changes) = (Vec::new(), Vec::new());
+        let (mut failures, mut code) = (Vec::new(), exit::PASS);
         for (number, &kind) in (1..).zip(&self.kinds) {
             if stop.load(Relaxed) {
                 break;
@@ -138,6 +151,17 @@ impl Session {
                     if !as_json {
                         print(&(render::profile::table(&profile, top, options) + "\n"))?;
                     }
+                    let (change, json) = match self.change(&profile, top, options) {
+                        Ok(change) => change.unwrap_or_default(),
+                        Err(failure) => {
+                            failures.push(failure);
+                            Default::default()
+                        }
+                    };
+                    if !as_json && !change.is_empty() {
+                        print(&(change + "\n"))?;
+                    }
+                    changes.push(json);
                     profiles.push(profile);
                     failures.extend(failed);
                 }
@@ -148,8 +172,14 @@ impl Session {
             }
         }
         if as_json {
-            let all: Vec<serde_json::Value> =
-                profiles.iter().map(|profile| render::profile::json(profile, top)).collect();
+            let with_change = |(profile, change): (&Profile, serde_json::Value)| {
+                let mut json = render::profile::json(profile, top);
+                if !change.is_null() {
+                    json["difference"] = change;
+                }
+                json
+            };
+            let all: Vec<serde_json::Value> = profiles.iter().zip(changes).map(with_change).collect();
             let json = if self.page { serde_json::json!(all) } else { all.into_iter().next().unwrap_or_default() };
             print(&serde_json::to_string_pretty(&json)?)?;
         }
@@ -186,6 +216,21 @@ impl Session {
         Ok(())
     }
 
+    /// What changed against the base, for a terminal and as JSON; the flame graphs of it are written. `None` without one.
+    fn change(
+        &self,
+        profile: &Profile,
+        top: usize,
+        options: Options,
+    ) -> Result<Option<(String, serde_json::Value)>, Failure> {
+        let Some((path, base)) = self.bases.iter().find(|(_, base)| base.kind == profile.kind) else { return Ok(None) };
+        let folder = self.folder_of(profile.kind);
+        let (difference, drawn) = profile_diff::compare((path, base), (&folder, profile), &folder, self.view)?;
+        profile_diff::say(&drawn?, &folder);
+        let json = render::profile_diff::json(base, profile, &difference, top);
+        Ok(Some((render::profile_diff::table(base, profile, &difference, top, options), json)))
+    }
+
     /// One kind; with what failed, where there is a profile nevertheless.
     fn one(&self, kind: Kind, stop: &AtomicBool, symbols: &mut Symbols) -> Result<(Profile, Option<Failure>), Failure> {
         let (probe, level) = self.probe(kind);
@@ -207,7 +252,10 @@ impl Session {
             created_unix_s,
             complete: outcome.is_some_and(Outcome::is_completed),
         };
-        Ok((resolve(subject, gathered, &modules, symbols), failed))
+        let measured = trial.iter().flat_map(|trial| &trial.phases).find(|phase| phase.kind == PhaseKind::Measure);
+        let mut profile = resolve(subject, gathered, &modules, symbols);
+        profile.work = measured.map(|phase| Work { unit: self.planned.unit.clone(), units: phase.units });
+        Ok((profile, failed))
     }
 
     /// What to ask the child for, and how much it is to count meanwhile: no more than the profile needs.
