@@ -11,6 +11,7 @@ mod history;
 mod inputs;
 mod matrix;
 mod neighbours;
+mod on_fail;
 mod own_bench;
 mod profile;
 mod profile_diff;

@@ -75,6 +75,25 @@ pub struct Session {
     bases: Vec<(PathBuf, Profile)>,
 }
 
+impl Rates {
+    /// Those where nobody asks for others, but such that a run of `calls` allocations of `bytes` in all leaves enough
+    /// samples to tell lines apart.
+    pub fn of_run(calls: f64, bytes: f64) -> Self {
+        /// Sites of a hundredth of all are known to a fourteenth then: 200 samples.
+        const SAMPLES: f64 = 20_000.0;
+        let every = |all: f64, most: u64| ((all / SAMPLES).max(1.0) as u64).min(most);
+        let power_of_two = |n: u64| 1 << n.max(1).ilog2();
+        Self {
+            frequency_hz: cpu::DEFAULT_FREQUENCY_HZ,
+            all_phases: false,
+            call_period: every(calls, stacks::DEFAULT_CALL_PERIOD),
+            byte_period: stacks::DEFAULT_BYTE_PERIOD,
+            heap_rate_bytes: power_of_two(every(bytes, heap::DEFAULT_RATE_BYTES)),
+            threshold_ns: stacks::DEFAULT_THRESHOLD_NS,
+        }
+    }
+}
+
 impl Session {
     /// Resolves names, and finds out whether the files can be written.
     ///
@@ -117,6 +136,37 @@ impl Session {
             files::check_writable(&folder.join("profile.json"))?;
         }
         Ok(session)
+    }
+
+    /// A session of one kind, of a cell that was planned for something else. `rates` may be denser than usual for a cell
+    /// that allocates little.
+    ///
+    /// # Errors
+    /// For an allocator or folder that there isn't.
+    pub fn of_planned(
+        planned: Planned,
+        (settings, build): (Settings, Build),
+        kind: Kind,
+        rates: Rates,
+        folder: PathBuf,
+    ) -> Result<Self, Failure> {
+        let under = planned.cell.allocator.parse().map_err(Failure::usage)?;
+        files::make_folder(&folder)?;
+        let (kinds, view) = (vec![kind], View::default());
+        Ok(Self { planned, under, settings, build, kinds, rates, view, folder, page: false, bases: Vec::new() })
+    }
+
+    /// The profile of a session of one kind, written to its folder.
+    ///
+    /// # Errors
+    /// If there is none: the workload failed, nothing was sampled, or it took too long.
+    pub fn take(self, stop: &AtomicBool, symbols: &mut Symbols) -> Result<Profile, Failure> {
+        let (profile, failed) = self.one(self.kinds[0], stop, symbols)?;
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        folder::write(&profile, &self.folder, self.view).map_err(Failure::internal)?;
+        Ok(profile)
     }
 
     fn folder_of(&self, kind: Kind) -> PathBuf {
