@@ -396,11 +396,7 @@ fn gather(kind: Kind, traces: Traces, trial: Option<&Trial>, rates: Rates) -> Ga
     };
     match traces {
         Traces::Cpu(text) => cpu::gather(&text, rates.frequency_hz),
-        Traces::JemallocHeap([begin, end, peak], problems) => {
-            let mut gathered = heap::gather(begin.as_ref(), end.as_ref(), peak.as_ref(), exact_heap());
-            gathered.notes.extend(problems);
-            gathered
-        }
+        Traces::JemallocHeap(dumps) => heap::gather(&dumps, exact_heap()),
         Traces::Stacks(samples) => match kind {
             Kind::Heap => stacks::gather_heap(&samples, exact_heap()),
             Kind::Stall => stacks::gather_stall(&samples),
@@ -438,8 +434,16 @@ fn variant(source: &Source, asked: Option<&str>) -> Result<String, Failure> {
     };
     if !source.has(asked) {
         let near = near(asked, &names);
-        let meant = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
-        return Err(Failure::usage(format!("{}{meant}", source.unknown(asked))));
+        return Err(Failure::usage(match (near.as_slice(), &source.bench) {
+            ([], _) => source.unknown(asked),
+            (near, None) => format!(
+                "unknown workload '{asked}'; did you mean {}? `heapgate list workloads` shows all",
+                near.join(" or ")
+            ),
+            (near, Some(bench)) => {
+                format!("unknown workload '{asked}' in bench '{bench}'; did you mean {}?", near.join(" or "))
+            }
+        }));
     }
     match source.select(&[asked.to_owned()])?.as_slice() {
         [only] => Ok(only.name()),

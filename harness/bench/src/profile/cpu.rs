@@ -124,6 +124,7 @@ impl Profiler {
         let spent_ns = cpu_ns().saturating_sub(self.began_ns);
         let report = self.guard.report().build_unresolved().map_err(|error| error.to_string())?;
         let mut text = format!("begin {} {}\n", self.phase, self.frequency_hz);
+        let handler = handler();
         for (stack, count) in &report.data {
             let thread = String::from_utf8_lossy(&stack.thread_name[..stack.thread_name_length]);
             if thread == WRITER {
@@ -132,8 +133,15 @@ impl Profiler {
             let thread = thread.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
             // Writing to a String never fails.
             let _ = write!(text, "{count} {}", if thread.is_empty() { "?" } else { &thread });
-            for frame in &stack.frames {
-                let _ = write!(text, " {:x}", frame.ip() as usize);
+            // The innermost are the profiler's: up to its signal handler, and the kernel's way back from that.
+            let own = stack.frames.iter().position(|frame| frame.symbol_address() as usize == handler);
+            let mut frames = stack.frames.iter().map(|frame| frame.ip() as usize).skip(own.map_or(0, |at| at + 2));
+            // Where it was interrupted, not where a call returns to: readers look at the byte before.
+            if let Some(interrupted) = frames.next() {
+                let _ = write!(text, " {:x}", interrupted.wrapping_add(1));
+            }
+            for address in frames {
+                let _ = write!(text, " {address:x}");
             }
             text.push('\n');
         }
@@ -141,6 +149,15 @@ impl Profiler {
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(text.as_bytes()).map_err(|error| error.to_string())
     }
+}
+
+/// The address of the handler of the profiler's signal.
+fn handler() -> usize {
+    // SAFETY: an action of zeros is one.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a null new action leaves the old one in force, which is written to `action`.
+    unsafe { libc::sigaction(libc::SIGPROF, std::ptr::null(), &raw mut action) };
+    action.sa_sigaction
 }
 
 /// CPU time of this process so far; 0 where the kernel doesn't say.

@@ -25,6 +25,8 @@ const STEP: i64 = 50;
 pub(super) struct Heap {
     folder: PathBuf,
     session: Option<Session>,
+    /// What was live before the first phase, which figures of phases are counted from, bytes.
+    base_bytes: i64,
     watcher: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
@@ -34,14 +36,15 @@ impl Heap {
         if !base.is_some_and(Base::has_jemalloc) {
             return Err(Error::Library("a heap profile by jemalloc needs jemalloc as the allocator".to_owned()));
         }
-        Ok(Some(Self { folder: folder.into(), session, watcher: None }))
+        let base_bytes = session.map_or(0, |session| session.reader().live().1);
+        Ok(Some(Self { folder: folder.into(), session, base_bytes, watcher: None }))
     }
 
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         dump(&self.folder.join("begin.heap"))?;
         let Some(session) = self.session else { return Ok(()) };
         let stop = Arc::new(AtomicBool::new(false));
-        let (folder, stopped) = (self.folder.clone(), Arc::clone(&stop));
+        let (folder, stopped, base_bytes) = (self.folder.clone(), Arc::clone(&stop), self.base_bytes);
         let watch = move || {
             let live = || session.reader().live().1;
             let mut highest = live();
@@ -53,6 +56,7 @@ impl Heap {
                     let part = folder.join("peak.part");
                     if dump(&part).is_ok() {
                         let _ = std::fs::rename(&part, folder.join("peak.heap"));
+                        let _ = std::fs::write(folder.join("peak.bytes"), (now - base_bytes).to_string());
                     }
                 }
                 std::thread::sleep(LOOKED_EVERY);

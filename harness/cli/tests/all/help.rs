@@ -32,6 +32,7 @@ snapshots! {
     baseline_check_help: "baseline check --help"
     baseline_prune_help: "baseline prune --help"
     list_help: "list --help"
+    profile_help: "profile --help"
     top_help: "top --help"
     experiment_help: "experiment --help"
     trace_help: "trace --help"

@@ -19,6 +19,7 @@ mod models;
 mod objects;
 mod output;
 mod own_bench;
+mod profile;
 mod push;
 mod repeatable;
 mod serve;

@@ -45,9 +45,10 @@ pub fn write(profile: &Profile, folder: &Path, view: View) -> Result<Vec<PathBuf
     // What others are computed from comes first: it is kept if a picture fails.
     let model = profile.to_text().map_err(|error| failed(file::FILE_NAME, io::Error::other(error)))?;
     put(file::FILE_NAME, model.as_bytes())?;
-    put(PPROF, &pprof::encode(profile).map_err(|error| failed(PPROF, error))?)?;
+    put(PPROF, &pprof::encode(profile, view).map_err(|error| failed(PPROF, error))?)?;
     put(FIREFOX, firefox::encode(profile, view).to_string().as_bytes())?;
-    for (index, value) in profile.values.iter().enumerate() {
+    for index in profile.drawn_values() {
+        let value = &profile.values[index];
         let (svg, folded) = (format!("{}.svg", value.name), format!("{}.folded", value.name));
         match flame::graph(profile, index, view).map_err(|error| failed(&svg, error))? {
             Some(graph) => {

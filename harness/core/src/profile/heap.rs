@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use super::model::{Aggregate, Kind, Sampling, Value, ValueUnit};
 use super::resolve::{Gathered, RawSample};
+use crate::metric::Unit;
+use crate::render::human;
 
 /// Once in how many bytes jemalloc takes a sample, where nobody asks for another rate: 64 KiB, so that 100 MB of small
 /// allocations leave 1,500 samples.
@@ -17,6 +19,24 @@ pub const DEFAULT_RATE_BYTES: u64 = 1 << 16;
 /// The files that a child leaves, without their folder: at the begin and the end of the measured phase, and when most was
 /// in use meanwhile.
 pub const DUMPS: [&str; 3] = ["begin.heap", "end.heap", "peak.heap"];
+
+/// Beside them, how many bytes the telemetry counted as live as the peak was dumped.
+pub const PEAK_BYTES: &str = "peak.bytes";
+
+/// The dumps of a process; those that it did not come to are absent.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Dumps {
+    /// As the measured phase began.
+    pub begin: Option<Dump>,
+    /// As it ended.
+    pub end: Option<Dump>,
+    /// As most was in use meanwhile, where that is more than at its begin.
+    pub peak: Option<Dump>,
+    /// Live bytes then, as counted.
+    pub peak_live_bytes: Option<f64>,
+    /// What could not be read.
+    pub problems: Vec<String>,
+}
 
 /// What a dump says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -144,16 +164,21 @@ pub fn values() -> Vec<Value> {
     ["peak", "end", "allocated"].into_iter().flat_map(pair).collect()
 }
 
-/// What jemalloc's dumps say, of which those that are absent were not reached. `exact` is what is known exactly, as
-/// [`values`] has it.
+/// What jemalloc's dumps say. `exact` is what is known exactly, as [`values`] has it.
 #[must_use]
-pub fn gather(begin: Option<&Dump>, end: Option<&Dump>, peak: Option<&Dump>, exact: Vec<Option<f64>>) -> Gathered {
+pub fn gather(dumps: &Dumps, exact: Vec<Option<f64>>) -> Gathered {
+    let (begin, end, peak) = (dumps.begin.as_ref(), dumps.end.as_ref(), dumps.peak.as_ref());
     let mut samples: BTreeMap<Vec<u64>, RawSample> = BTreeMap::new();
     let in_use = |dump: &Dump, counts: &Counts| dump.unbiased(counts.objects, counts.bytes);
     let allocated = |dump: &Dump, counts: &Counts| dump.unbiased(counts.allocated_objects, counts.allocated_bytes);
     // Without an end, the last that is known is the peak.
     let last = end.or(peak).or(begin);
-    let highest = [begin, peak, end].into_iter().flatten().max_by(|a, b| a.bytes().total_cmp(&b.bytes()));
+    // The peak's is only taken when more is in use than at the begin, and it may be the end's.
+    let highest = [peak, begin, end].into_iter().flatten().next();
+    let highest = match (highest, end) {
+        (Some(highest), Some(end)) if end.bytes() > highest.bytes() => Some(end),
+        (highest, _) => highest,
+    };
     if let Some(dump) = highest {
         dump.stacks.iter().for_each(|(stack, counts)| add(&mut samples, stack, 0, in_use(dump, counts)));
     }
@@ -167,20 +192,29 @@ pub fn gather(begin: Option<&Dump>, end: Option<&Dump>, peak: Option<&Dump>, exa
     samples.retain(|_, sample| sample.values.iter().any(|&value| value > 0.0));
     let taken = last.map_or(0, |dump| dump.stacks.values().map(|counts| counts.allocated_objects).sum());
     let rate = last.map_or(0, |dump| dump.rate_bytes);
-    let mut notes = Vec::new();
-    if let (Some(dump), Some(Some(exact))) = (highest, exact.first())
+    let mut notes = dumps.problems.clone();
+    if last.is_some() {
+        notes.push(
+            "bytes are those of jemalloc's size classes, to which it rounds up; the exact figures are as asked for"
+                .to_owned(),
+        );
+    }
+    if let (Some(live), Some(Some(exact))) = (dumps.peak_live_bytes, exact.first())
         && *exact > 0.0
     {
         notes.push(format!(
-            "peak: the highest of the dumps taken whenever {PEAK_STEP_PERCENT}% more than at the highest so far was in use, looked for every ms: {:.0}% of the peak that was counted",
-            100.0 * dump.bytes() / exact
+            "peak: the highest of the dumps, one whenever {PEAK_STEP_PERCENT}% more was in use than at the one before, looked for every ms; {:.0}% of the exact peak was in use then",
+            (100.0 * live / exact).min(100.0)
         ));
     }
     if last.is_some() && end.is_none() {
         notes.push("the measured phase did not end: `end` and `allocated` are as at the last dump".to_owned());
     }
     let sampling = Sampling {
-        description: format!("jemalloc's profiler, a sample in {rate} bytes on average"),
+        description: match rate {
+            0 | 1 => "jemalloc's profiler, every allocation".to_owned(),
+            _ => format!("jemalloc's profiler, once in {} on average", human::value(Unit::Bytes, rate as f64)),
+        },
         samples: taken,
         byte_period: Some(rate),
         ..Sampling::default()
@@ -225,9 +259,12 @@ mod tests {
 
     #[test]
     fn samples_are_weighted_by_what_they_stand_for() {
-        let (begin, end) = (Dump::parse(BEGIN).unwrap(), Dump::parse(END).unwrap());
-        assert_eq!(begin.stacks.len(), 1);
-        let gathered = gather(Some(&begin), Some(&end), None, vec![None; 6]);
+        let dumps = Dumps {
+            begin: Some(Dump::parse(BEGIN).unwrap()),
+            end: Some(Dump::parse(END).unwrap()),
+            ..Dumps::default()
+        };
+        let gathered = gather(&dumps, vec![None; 6]);
         let of = |frame: u64| gathered.samples.iter().find(|s| s.frames[0] == frame).unwrap();
         // 500 bytes are sampled with probability 1 - exp(-1/2), 4000 with 1 - exp(-4).
         let (small, large) = (1.0 - (-0.5_f64).exp(), 1.0 - (-4.0_f64).exp());

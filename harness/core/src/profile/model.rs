@@ -287,6 +287,13 @@ impl Profile {
         self.value_index(name).unwrap_or(0)
     }
 
+    /// The places of the values that make a picture: those that can be added, but for what only means are made of.
+    pub fn drawn_values(&self) -> impl Iterator<Item = usize> {
+        let drawn =
+            |value: &Value| value.aggregate == Aggregate::Sum && !["freed", "lifetime"].contains(&value.name.as_str());
+        self.values.iter().enumerate().filter(move |(_, value)| drawn(value)).map(|(index, _)| index)
+    }
+
     /// The functions of a stack, inlined ones too, the innermost first; each with the number of its location.
     pub fn frames<'a>(&'a self, stack: &'a [u32]) -> impl DoubleEndedIterator<Item = (u32, &'a Frame)> {
         stack.iter().flat_map(|&number| {

@@ -9,22 +9,23 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::model::{Aggregate, Kind, Profile};
+use super::model::{Aggregate, Frame, Kind, Profile};
+use super::view::View;
 
 /// `profile` as `profile.pb.gz`. Values are whole numbers there, so estimates are rounded; values that can't be added
-/// are left out.
+/// are left out, and so are the frames that `view` leaves out.
 ///
 /// # Errors
 /// Never in practice: the compressor writes to memory.
-pub fn encode(profile: &Profile) -> io::Result<Vec<u8>> {
+pub fn encode(profile: &Profile, view: View) -> io::Result<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    gzip.write_all(&message(profile))?;
+    gzip.write_all(&message(profile, view))?;
     gzip.finish()
 }
 
 /// The message before it is compressed.
 #[must_use]
-pub fn message(profile: &Profile) -> Vec<u8> {
+pub fn message(profile: &Profile, view: View) -> Vec<u8> {
     let mut out = Message::default();
     let mut texts = Texts::default();
     let indices: Vec<usize> =
@@ -39,10 +40,11 @@ pub fn message(profile: &Profile) -> Vec<u8> {
         let message = value_type(&mut texts, &value.name, value.unit.name());
         out.message(1, &message);
     }
+    let mut locations = Locations::default();
     for sample in &profile.samples {
         let mut message = Message::default();
         let value = |index: &usize| sample.values.get(*index).map_or(0, |value| value.round() as u64);
-        message.packed(1, profile.stack_of(sample).iter().map(|&location| u64::from(location) + 1));
+        message.packed(1, locations.of(view.frames(profile, sample)).into_iter());
         message.packed(2, indices.iter().map(value));
         let name = |names: &[String], number: Option<u32>| number.and_then(|n| names.get(n as usize).cloned());
         let labels = [
@@ -73,11 +75,13 @@ pub fn message(profile: &Profile) -> Vec<u8> {
         out.message(3, &message);
     }
     let mut functions: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
-    for (location, id) in profile.locations.iter().zip(1..) {
+    for ((number, frames), id) in locations.0 {
         let mut message = Message::default();
-        message.number(1, id).number(2, location.module.map_or(0, |module| u64::from(module) + 1));
-        message.number(3, location.address);
-        for frame in &location.frames {
+        if let Some(location) = profile.locations.get(number as usize) {
+            let module = location.module.map_or(0, |module| u64::from(module) + 1);
+            message.number(1, id).number(2, module).number(3, location.address);
+        }
+        for frame in frames {
             let next = functions.len() as u64 + 1;
             let function = (frame.function.as_str(), frame.full_name.as_str(), frame.file.as_str());
             let mut line = Message::default();
@@ -109,6 +113,23 @@ pub fn message(profile: &Profile) -> Vec<u8> {
     }
     out.packed(13, comments.into_iter()).number(14, default);
     out.0
+}
+
+/// Locations by number and by those of their functions that are shown: a view may leave out some.
+#[derive(Default)]
+struct Locations<'a>(BTreeMap<(u32, Vec<&'a Frame>), u64>);
+
+impl<'a> Locations<'a> {
+    /// The ids of the locations of `frames`.
+    fn of(&mut self, frames: Vec<(u32, &'a Frame)>) -> Vec<u64> {
+        let same = frames.chunk_by(|a, b| a.0 == b.0);
+        same.map(|frames| {
+            let next = self.0.len() as u64 + 1;
+            let key = (frames[0].0, frames.iter().map(|&(_, frame)| frame).collect());
+            *self.0.entry(key).or_insert(next)
+        })
+        .collect()
+    }
 }
 
 /// The table of texts, in which the first is empty.
@@ -170,5 +191,48 @@ impl Message {
         let mut all = Self::default();
         values.for_each(|value| all.varint(value));
         if all.0.is_empty() { self } else { self.bytes(field, &all.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::testing;
+
+    /// Fields of a message: number, and either the number or the bytes.
+    fn fields(mut bytes: &[u8]) -> Vec<(u64, Result<u64, &[u8]>)> {
+        fn varint(bytes: &mut &[u8]) -> u64 {
+            let length = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+            let (number, rest) = bytes.split_at(length);
+            *bytes = rest;
+            number.iter().rev().fold(0, |sum, byte| sum << 7 | u64::from(byte & 0x7F))
+        }
+        let mut fields = Vec::new();
+        while !bytes.is_empty() {
+            let key = varint(&mut bytes);
+            let number = varint(&mut bytes);
+            if key & 7 == 0 {
+                fields.push((key >> 3, Ok(number)));
+            } else {
+                assert_eq!(key & 7, 2);
+                let (inner, rest) = bytes.split_at(number as usize);
+                bytes = rest;
+                fields.push((key >> 3, Err(inner)));
+            }
+        }
+        fields
+    }
+
+    #[test]
+    fn the_message_is_one_of_protobuf_with_everything_in_its_field() {
+        let profile = testing::profile();
+        let message = message(&profile, View::default());
+        let fields = fields(&message);
+        let count = |number| fields.iter().filter(|(field, _)| *field == number).count();
+        // Value types, samples, modules, locations (without the allocator's and the harness's), functions.
+        assert_eq!([1, 2, 3, 4, 5].map(count), [2, 3, 1, 2, 3]);
+        let texts: Vec<&[u8]> = fields.iter().filter(|(field, _)| *field == 6).map(|(_, f)| f.unwrap_err()).collect();
+        assert_eq!(texts[0], b"");
+        assert!(texts.contains(&&b"words::split"[..]) && !texts.contains(&&b"heapgate_bench::trial::take"[..]));
     }
 }

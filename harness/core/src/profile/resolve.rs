@@ -222,6 +222,11 @@ const MALLOC: [&str; 14] = [
     "__libc_realloc",
     "posix_memalign",
 ];
+/// How the names of jemalloc's own functions begin: without debugging information they have no file.
+const JEMALLOC: [&str; 16] = [
+    "_rjem_", "je_", "prof_", "arena_", "tcache_", "extent_", "ecache_", "ehooks_", "pac_", "pa_", "large_", "base_",
+    "imalloc", "ialloc", "irealloc", "malloc_",
+];
 /// Where a process or thread of it starts.
 const STARTS: [&str; 7] =
     ["_start", "main", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"];
@@ -233,8 +238,16 @@ fn origin(frame: &sites::Frame) -> Origin {
     let plain = frame.function.trim_start_matches('<');
     let bare = plain.split('@').next().unwrap_or(plain);
     let file = frame.file.as_deref().unwrap_or_default();
-    let is_jemalloc = bare.starts_with("_rjem_") || bare.starts_with("je_") || file.contains("/jemalloc/");
-    if is_jemalloc || bare.starts_with("malloc_") || MALLOC.contains(&bare) {
+    let is_c = !bare.contains("::");
+    if plain.starts_with("tikv_jemallocator::") {
+        return Origin::Allocator;
+    }
+    let of_jemalloc = if frame.file.is_some() {
+        ["/tikv-jemalloc-sys-", "/tikv-jemallocator-", "/jemalloc/"].iter().any(|part| file.contains(part))
+    } else {
+        is_c && JEMALLOC.iter().any(|start| bare.starts_with(start))
+    };
+    if of_jemalloc || is_c && MALLOC.contains(&bare) {
         return Origin::Allocator;
     }
     match name::kind(frame) {

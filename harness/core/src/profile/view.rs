@@ -19,17 +19,25 @@ pub struct View {
 }
 
 impl View {
-    /// The stack of `sample` by names, the outermost first. By default what runs the workload is left out, and what the
-    /// allocator does inside; in a CPU profile, where that is time too, it is one frame.
+    /// The functions of `sample`, the innermost first, each with the number of its location. By default what runs the
+    /// workload is left out, and what the allocator does inside.
+    #[must_use]
+    pub fn frames<'a>(self, profile: &'a Profile, sample: &'a Sample) -> Vec<(u32, &'a Frame)> {
+        let frames: Vec<(u32, &Frame)> = profile.frames(profile.stack_of(sample)).collect();
+        if self.full { frames } else { trimmed(&frames).to_vec() }
+    }
+
+    /// [`Self::frames`] by names, the outermost first. In a CPU profile, where it is time too, what the allocator does is
+    /// one frame.
     #[must_use]
     pub fn stack<'a>(self, profile: &'a Profile, sample: &'a Sample) -> Vec<&'a str> {
-        let frames: Vec<&Frame> = profile.frames(profile.stack_of(sample)).map(|(_, frame)| frame).collect();
-        let mut names: Vec<&str> = Vec::with_capacity(frames.len());
-        let kept = if self.full { &frames[..] } else { trimmed(&frames) };
-        if kept.len() < frames.len() && profile.kind == Kind::Cpu && is_allocators(frames.first()) {
+        let innermost = profile.frames(profile.stack_of(sample)).next();
+        let in_allocator = innermost.is_some_and(|(_, frame)| frame.origin == Origin::Allocator);
+        let mut names: Vec<&str> = Vec::new();
+        if !self.full && profile.kind == Kind::Cpu && in_allocator {
             names.push(IN_ALLOCATOR);
         }
-        names.extend(kept.iter().map(|frame| frame.function.as_str()));
+        names.extend(self.frames(profile, sample).iter().map(|(_, frame)| frame.function.as_str()));
         // Phases are told apart where there are several.
         if let Some(phase) = sample.phase.filter(|_| profile.phases.len() > 1) {
             names.extend(profile.phases.get(phase as usize).map(String::as_str));
@@ -59,19 +67,15 @@ fn unfolded(name: &str) -> String {
     name.replace([';', '\n', '\r'], ":")
 }
 
-fn is_allocators(frame: Option<&&Frame>) -> bool {
-    frame.is_some_and(|frame| frame.origin == Origin::Allocator)
-}
-
 /// `frames`, the innermost first, without the allocator's at the inner end, and without what runs the workload, and the
 /// standard library's that starts it, at the outer.
-fn trimmed<'a, 'b>(frames: &'a [&'b Frame]) -> &'a [&'b Frame] {
-    let inner = frames.iter().position(|frame| frame.origin != Origin::Allocator).unwrap_or(frames.len());
+fn trimmed<'a, 'b>(frames: &'a [(u32, &'b Frame)]) -> &'a [(u32, &'b Frame)] {
+    let inner = frames.iter().position(|(_, frame)| frame.origin != Origin::Allocator).unwrap_or(frames.len());
     let rest = &frames[inner..];
     // Whatever is outside of the innermost frame of the harness's runs the workload too: closures, the bench's own main.
-    let outer = rest.iter().position(|frame| frame.origin == Origin::Harness).unwrap_or(rest.len());
+    let outer = rest.iter().position(|(_, frame)| frame.origin == Origin::Harness).unwrap_or(rest.len());
     let kept = &rest[..outer];
-    let code = kept.iter().rposition(|frame| frame.origin == Origin::Code).map_or(kept.len(), |last| last + 1);
+    let code = kept.iter().rposition(|(_, frame)| frame.origin == Origin::Code).map_or(kept.len(), |last| last + 1);
     let kept = &kept[..code];
     // Time of the harness itself is shown, rather than nothing.
     if kept.is_empty() { rest } else { kept }
@@ -203,4 +207,45 @@ fn place(frame: &Frame, call: String) -> Place {
 fn short(function: &str) -> String {
     let parts: Vec<&str> = function.split("::").collect();
     parts[parts.len().saturating_sub(2)..].join("::")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    #[test]
+    fn frames_of_the_allocator_and_the_harness_are_left_out_unless_asked_for() {
+        let profile = testing::profile();
+        let folded = |full| View { full }.folded(&profile, 0);
+        assert_eq!(folded(false), ["words::run 200", "words::run;words::split;alloc::Vec::push 800"]);
+        let full = "main;heapgate_bench::trial::take;words::run;words::split;alloc::Vec::push;heapgate_alloc::Telemetry::alloc 800";
+        assert_eq!(folded(true)[1], full);
+    }
+
+    #[test]
+    fn time_in_the_allocator_is_a_frame_of_its_own() {
+        let profile = Profile { kind: Kind::Cpu, ..testing::profile() };
+        assert_eq!(View::default().folded(&profile, 0)[0], "words::run;[allocator] 200");
+        assert_eq!(sites(&profile)[0].place.call, IN_ALLOCATOR);
+        let run = sites(&profile).into_iter().find(|site| site.place.function == "words::run").unwrap();
+        assert_eq!((run.values[0], run.with_callees[0]), (200.0, 1000.0));
+    }
+
+    #[test]
+    fn a_site_is_the_innermost_code_with_what_it_called_and_sums_its_threads() {
+        let sites = sites(&testing::profile());
+        let of =
+            |site: &Site| (site.place.function.clone(), site.place.line, site.place.call.clone(), site.values.clone());
+        assert_eq!(of(&sites[0]), ("words::split".to_owned(), 12, "Vec::push".to_owned(), vec![800.0, 64_000.0]));
+        assert_eq!(of(&sites[1]), ("words::run".to_owned(), 40, String::new(), vec![200.0, 400.0]));
+        assert_eq!(sites[0].variances, [800.0, 64_000.0]);
+    }
+
+    #[test]
+    fn a_stack_of_nothing_but_the_harness_is_shown() {
+        let mut profile = testing::profile();
+        profile.stacks[1] = vec![3, 4];
+        assert_eq!(View::default().folded(&profile, 0)[0], "main;heapgate_bench::trial::take 200");
+    }
 }

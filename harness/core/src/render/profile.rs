@@ -166,7 +166,14 @@ pub(super) fn text(profile: &Profile, site: &Site) -> String {
         .map(|(cause, ns)| format!("{cause} {}", percent0(ns / all.max(f64::MIN_POSITIVE))))
         .collect();
     let causes = if causes.is_empty() { String::new() } else { format!(" [{}]", causes.join(", ")) };
-    format!("{call}{}{file}{causes}", place.function)
+    format!("{call}{}{file}{causes}", short(&place.function))
+}
+
+/// The end of a path, which with the file says enough: `Heap::pieces::{closure}`.
+fn short(function: &str) -> String {
+    let parts: Vec<&str> = function.split("::").collect();
+    let kept = 2 + usize::from(parts.last() == Some(&"{closure}"));
+    parts[parts.len().saturating_sub(kept)..].join("::")
 }
 
 fn share(profile: &Profile, index: usize, part: f64) -> f64 {

@@ -56,7 +56,8 @@ fn push(out: &mut String, profile: &Profile, view: View, top: usize) {
         let _ = writeln!(out, "<p class=\"prose\">{}</p>", escaped(note));
     }
     let main = profile.main_value();
-    for (index, value) in profile.values.iter().enumerate() {
+    for index in profile.drawn_values() {
+        let value = &profile.values[index];
         // One that can't be drawn is missing here as it is in the folder, where that is an error.
         let Ok(Some(svg)) = flame::graph(profile, index, view) else { continue };
         let height = height(&svg);

@@ -13,7 +13,7 @@ use super::child::{self, Given};
 use super::stacks::Stacks;
 use super::{Settings, SuperviseError};
 use crate::plan::Planned;
-use crate::profile::heap::{DUMPS, Dump};
+use crate::profile::heap::{self, Dump, Dumps};
 use crate::report::Trial;
 use crate::sites::{Modules, Symbols};
 
@@ -57,8 +57,8 @@ pub struct Profiled {
 pub enum Traces {
     /// [`crate::profile::cpu`] reads it.
     Cpu(String),
-    /// Dumps at the begin and the end of the measured phase, and at the peak; and what could not be read.
-    JemallocHeap([Option<Dump>; 3], Vec<String>),
+    /// Dumps of jemalloc's profiler.
+    JemallocHeap(Dumps),
     /// The table of stacks.
     Stacks(StackSamples),
 }
@@ -99,8 +99,7 @@ pub fn profile(
                 files: Vec::new(),
                 measured: None,
             })?;
-            let (dumps, problems) = read_dumps(folder.path());
-            (trial, Traces::JemallocHeap(dumps, problems))
+            (trial, Traces::JemallocHeap(read_dumps(folder.path())))
         }
         Probe::Stacks(asked) | Probe::StacksMeasured(asked) => {
             let stacks = Stacks::new(&asked)?;
@@ -123,9 +122,9 @@ fn read_back(file: &mut File) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn read_dumps(folder: &Path) -> ([Option<Dump>; 3], Vec<String>) {
+fn read_dumps(folder: &Path) -> Dumps {
     let mut problems = Vec::new();
-    let dumps = DUMPS.map(|name| {
+    let mut read = |name: &str| {
         let text = match std::fs::read_to_string(folder.join(name)) {
             Ok(text) => text,
             // The child did not come so far.
@@ -136,6 +135,8 @@ fn read_dumps(folder: &Path) -> ([Option<Dump>; 3], Vec<String>) {
             }
         };
         Dump::parse(&text).map_err(|error| problems.push(format!("{name}: {error}"))).ok()
-    });
-    (dumps, problems)
+    };
+    let [begin, end, peak] = heap::DUMPS.map(&mut read);
+    let live = std::fs::read_to_string(folder.join(heap::PEAK_BYTES)).ok().and_then(|text| text.parse().ok());
+    Dumps { begin, end, peak, peak_live_bytes: live, problems }
 }

@@ -1,0 +1,152 @@
+//! `heapgate profile` on the real binary: the right sites, every form readable, and what goes wrong said.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::{HEAPGATE, Place, Ran};
+use serde_json::Value;
+
+/// A workload of a few tenths of a second whose allocations are made in one file.
+const QUICK: &str = "tokenize/wordpiece-heap --steps 2 --param document=repeated -o out";
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// What profile.json says, checked for every form that lies beside it.
+fn model(place: &Place, folder: &str, graphs: &[&str]) -> Value {
+    for graph in graphs {
+        let svg = place.read(&format!("{folder}/{graph}.svg"));
+        assert!(svg.contains("</svg>") && svg.contains("<script"), "{graph}.svg");
+        let folded = place.read(&format!("{folder}/{graph}.folded"));
+        for line in folded.lines() {
+            let (stack, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            assert!(!stack.is_empty() && value.parse::<u64>().is_ok_and(|value| value > 0), "{line}");
+        }
+    }
+    let firefox = place.json(&format!("{folder}/firefox.json"));
+    assert!(firefox["threads"].as_array().is_some_and(|threads| !threads.is_empty()));
+    place.json(&format!("{folder}/profile.json"))
+}
+
+#[test]
+fn an_exact_allocation_profile_counts_every_call_at_its_line() {
+    let place = Place::new();
+    let ran = place.run(&format!("profile alloc {QUICK} --exact -a jemalloc --json")).ends_with(0);
+    let json = ran.json();
+    let (calls, exact) = (number(&json["totals"]["calls"]), number(&json["exact_totals"]["calls"]));
+    assert_eq!(calls, exact);
+    assert_eq!(json["totals"]["bytes"], json["exact_totals"]["bytes"]);
+    assert_eq!(json["sites"][0]["file"], "workloads/src/tokenize/heap.rs");
+    let errors = json["sites"][0]["standard_errors"].as_object().unwrap();
+    assert!(errors.values().all(|error| number(error) == 0.0), "{errors:?}");
+    let model = model(&place, "out", &["calls", "bytes", "temporaries"]);
+    assert_eq!((&model["kind"], &model["complete"]), (&"alloc".into(), &true.into()));
+
+    // Every tenth sampled: the same top site, its share within five standard errors.
+    let sampled = place.run(&format!("profile alloc {QUICK} --every 10 -a jemalloc --json")).ends_with(0).json();
+    let (all, some) = (&json["sites"][0], &sampled["sites"]);
+    let same = some.as_array().unwrap().iter().find(|site| site["line"] == all["line"]).unwrap();
+    let (exact, estimate) = (number(&all["values"]["calls"]), number(&same["values"]["calls"]));
+    assert!((exact - estimate).abs() <= 5.0 * number(&same["standard_errors"]["calls"]), "{exact} {estimate}");
+}
+
+#[test]
+fn the_heap_at_its_peak_is_the_same_by_jemalloc_and_by_the_telemetry() {
+    let objects = |allocator: &str| {
+        let place = Place::new();
+        let ran = place.run(&format!("profile heap {QUICK} --exact -a {allocator} --json")).ends_with(0);
+        let json = ran.json();
+        model(&place, "out", &["peak_bytes", "peak_objects", "end_bytes", "allocated_bytes"]);
+        for value in ["allocated_objects", "end_objects"] {
+            let (sum, exact) = (number(&json["totals"][value]), number(&json["exact_totals"][value]));
+            // What the process had before its first phase is not in the exact figure.
+            assert!((sum - exact).abs() <= 0.02 * exact, "{allocator} {value}: {sum} {exact}");
+        }
+        (json["sites"][0]["file"].clone(), json["sites"][0]["line"].clone())
+    };
+    assert_eq!(objects("jemalloc"), objects("system"));
+}
+
+#[test]
+fn all_kinds_make_one_page_and_every_form_is_readable() {
+    let place = Place::new();
+    let ran = place.run(&format!("profile all {QUICK} -a system --threshold 1")).ends_with(0);
+    assert!(ran.stdout.lines().all(|line| line.chars().count() <= 80), "{}", ran.stdout);
+    for (kind, graphs) in [
+        ("cpu", &["cpu", "samples"][..]),
+        ("heap", &["peak_bytes"]),
+        ("alloc", &["calls", "bytes"]),
+        ("stall", &["stall", "calls"]),
+    ] {
+        let model = model(&place, &format!("out/{kind}"), graphs);
+        assert_eq!(model["kind"], kind);
+        if kind == "cpu" {
+            // Not the profiler's own handler: the workload's code, or what that calls.
+            assert!(ran.stdout.contains("tokenize/heap.rs"), "{}", ran.stdout);
+            assert!(!place.read("out/cpu/cpu.folded").contains("perf_signal_handler"));
+        }
+        pprof_reads(&place.path(&format!("out/{kind}/profile.pb.gz")));
+    }
+    let page = place.read("out/profile.html");
+    assert!(page.len() < 2_000_000 && page.matches("<iframe").count() >= 6, "{} bytes", page.len());
+    for outside in ["src=\"http", "url(http", "@import", "<link"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+/// Has Go's own pprof, an independent reader, read a file.
+fn pprof_reads(path: &Path) {
+    let output = match Command::new("go").args(["tool", "pprof", "-symbolize=none", "-raw"]).arg(path).output() {
+        Ok(output) => output,
+        Err(_) if std::env::var_os("HEAPGATE_REQUIRE_GO").is_none() => {
+            eprintln!("!! LOUDLY SKIPPED: no go, whose pprof is to read what is written");
+            return;
+        }
+        Err(error) => panic!("go tool pprof: {error}"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("Samples:") && text.contains("tokenize::heap::Heap"), "{text}");
+}
+
+#[test]
+fn a_stripped_executable_gives_addresses_and_says_how_to_build() {
+    let place = Place::new();
+    let stripped = place.path("stripped");
+    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(HEAPGATE).status();
+    if !strip.is_ok_and(|status| status.success()) {
+        eprintln!("!! LOUDLY SKIPPED: no strip");
+        return;
+    }
+    let mut command = Command::new(&stripped);
+    command
+        .args(format!("profile alloc {QUICK} --json").split(' '))
+        .current_dir(place.path(""))
+        .env_remove("HEAPGATE_DATA");
+    let json = Ran::of(&mut command).ends_with(0).json();
+    let note = json["notes"][0].as_str().unwrap();
+    assert!(note.contains("stripped") && note.contains("line-tables-only") && note.contains("build"), "{note}");
+    let function = json["sites"][0]["function"].as_str().unwrap();
+    assert!(function.starts_with("stripped+0x"), "{function}");
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_runs() {
+    let place = Place::new();
+    place.run("profile alloc tokenize/hf-wordpeice").ends_with(2).says(&["did you mean tokenize/hf-wordpiece"]);
+    place.run("profile alloc tokenize").ends_with(2).says(&["several variants", "tokenize/hf-wordpiece"]);
+    place.run("profile alloc tokenize/wordpiece-heap -a mimalloc").ends_with(2).says(&["unknown allocator"]);
+    place.run("profile alloc").ends_with(2).says(&["WORKLOAD"]);
+    place.run("profile heap tokenize/wordpiece-heap --rate 1000").ends_with(2).says(&["power of two"]);
+    place.write("file", "");
+    let ran = place.run("profile alloc tokenize/wordpiece-heap -o file/out").ends_with(1);
+    assert!(ran.says(&["file"]).stdout.is_empty());
+}
+
+#[test]
+fn a_profile_without_samples_says_why() {
+    let place = Place::new();
+    let ran = place.run(&format!("profile stall {QUICK} --threshold 60000000"));
+    ran.ends_with(4).says(&["nothing was sampled", "--threshold"]);
+}
