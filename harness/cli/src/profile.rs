@@ -10,7 +10,7 @@ use heapgate_core::exit;
 use heapgate_core::files;
 use heapgate_core::plan::Planned;
 use heapgate_core::profile::view::View;
-use heapgate_core::profile::{Gathered, Kind, Profile, Subject, cpu, folder, heap, resolve, stacks};
+use heapgate_core::profile::{Gathered, Kind, Profile, Subject, Work, cpu, folder, heap, resolve, stacks};
 use heapgate_core::render::{self, Options};
 use heapgate_core::report::{Build, Fingerprint, Machine, Outcome, PhaseKind, Trial};
 use heapgate_core::sites::Symbols;
@@ -21,6 +21,7 @@ use heapgate_segment::stacks::{Scope, Settings as Sampling};
 use crate::args::print;
 use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
+use crate::profile_diff;
 use crate::run::unix_s;
 use crate::source::Source;
 
@@ -42,6 +43,8 @@ pub struct Wish<'a> {
     pub page: bool,
     pub rates: Rates,
     pub view: View,
+    /// What it is compared with.
+    pub base: Option<PathBuf>,
     pub folder: Option<PathBuf>,
 }
 
@@ -68,6 +71,27 @@ pub struct Session {
     view: View,
     folder: PathBuf,
     page: bool,
+    /// What each kind is compared with, and where that is.
+    bases: Vec<(PathBuf, Profile)>,
+}
+
+impl Rates {
+    /// Those where nobody asks for others, but such that a run of `calls` allocations of `bytes` in all leaves enough
+    /// samples to tell lines apart.
+    pub fn of_run(calls: f64, bytes: f64) -> Self {
+        /// Sites of a hundredth of all are known to a fourteenth then: 200 samples.
+        const SAMPLES: f64 = 20_000.0;
+        let every = |all: f64, most: u64| ((all / SAMPLES).max(1.0) as u64).min(most);
+        let power_of_two = |n: u64| 1 << n.max(1).ilog2();
+        Self {
+            frequency_hz: cpu::DEFAULT_FREQUENCY_HZ,
+            all_phases: false,
+            call_period: every(calls, stacks::DEFAULT_CALL_PERIOD),
+            byte_period: stacks::DEFAULT_BYTE_PERIOD,
+            heap_rate_bytes: power_of_two(every(bytes, heap::DEFAULT_RATE_BYTES)),
+            threshold_ns: stacks::DEFAULT_THRESHOLD_NS,
+        }
+    }
 }
 
 impl Session {
@@ -97,14 +121,52 @@ impl Session {
             Path::new(FOLDER).join(name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.+".contains(c), "_"))
         });
         let settings = Settings { timeout: wish.timeout, directory: source.directory, ..Settings::new(source.program) };
-        let Wish { kinds, rates, view, page, .. } = wish;
-        let session = Self { planned, under, settings, build: source.build, kinds, rates, view, folder, page };
+        let Wish { kinds, rates, view, page, base, .. } = wish;
+        // A base that is of no use is told before anything runs.
+        let load = |path: PathBuf| {
+            let all: Result<Vec<_>, Failure> =
+                kinds.iter().map(|&kind| Ok((path.clone(), profile_diff::load(&path, Some(kind))?))).collect();
+            all
+        };
+        let bases = base.map_or(Ok(Vec::new()), load)?;
+        let session = Self { planned, under, settings, build: source.build, kinds, rates, view, folder, page, bases };
         for &kind in &session.kinds {
             let folder = session.folder_of(kind);
             files::make_folder(&folder)?;
             files::check_writable(&folder.join("profile.json"))?;
         }
         Ok(session)
+    }
+
+    /// A session of one kind, of a cell that was planned for something else. `rates` may be denser than usual for a cell
+    /// that allocates little.
+    ///
+    /// # Errors
+    /// For an allocator or folder that there isn't.
+    pub fn of_planned(
+        planned: Planned,
+        (settings, build): (Settings, Build),
+        kind: Kind,
+        rates: Rates,
+        folder: PathBuf,
+    ) -> Result<Self, Failure> {
+        let under = planned.cell.allocator.parse().map_err(Failure::usage)?;
+        files::make_folder(&folder)?;
+        let (kinds, view) = (vec![kind], View::default());
+        Ok(Self { planned, under, settings, build, kinds, rates, view, folder, page: false, bases: Vec::new() })
+    }
+
+    /// The profile of a session of one kind, written to its folder.
+    ///
+    /// # Errors
+    /// If there is none: the workload failed, nothing was sampled, or it took too long.
+    pub fn take(self, stop: &AtomicBool, symbols: &mut Symbols) -> Result<Profile, Failure> {
+        let (profile, failed) = self.one(self.kinds[0], stop, symbols)?;
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        folder::write(&profile, &self.folder, self.view).map_err(Failure::internal)?;
+        Ok(profile)
     }
 
     fn folder_of(&self, kind: Kind) -> PathBuf {
@@ -124,7 +186,8 @@ impl Session {
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
         let mut symbols = Symbols::default();
-        let (mut profiles, mut failures, mut code) = (Vec::new(), Vec::new(), exit::PASS);
+        let (mut profiles, mut changes) = (Vec::new(), Vec::new());
+        let (mut failures, mut code) = (Vec::new(), exit::PASS);
         for (number, &kind) in (1..).zip(&self.kinds) {
             if stop.load(Relaxed) {
                 break;
@@ -138,6 +201,17 @@ impl Session {
                     if !as_json {
                         print(&(render::profile::table(&profile, top, options) + "\n"))?;
                     }
+                    let (change, json) = match self.change(&profile, top, options) {
+                        Ok(change) => change.unwrap_or_default(),
+                        Err(failure) => {
+                            failures.push(failure);
+                            Default::default()
+                        }
+                    };
+                    if !as_json && !change.is_empty() {
+                        print(&(change + "\n"))?;
+                    }
+                    changes.push(json);
                     profiles.push(profile);
                     failures.extend(failed);
                 }
@@ -148,8 +222,14 @@ impl Session {
             }
         }
         if as_json {
-            let all: Vec<serde_json::Value> =
-                profiles.iter().map(|profile| render::profile::json(profile, top)).collect();
+            let with_change = |(profile, change): (&Profile, serde_json::Value)| {
+                let mut json = render::profile::json(profile, top);
+                if !change.is_null() {
+                    json["difference"] = change;
+                }
+                json
+            };
+            let all: Vec<serde_json::Value> = profiles.iter().zip(changes).map(with_change).collect();
             let json = if self.page { serde_json::json!(all) } else { all.into_iter().next().unwrap_or_default() };
             print(&serde_json::to_string_pretty(&json)?)?;
         }
@@ -186,6 +266,21 @@ impl Session {
         Ok(())
     }
 
+    /// What changed against the base, for a terminal and as JSON; the flame graphs of it are written. `None` without one.
+    fn change(
+        &self,
+        profile: &Profile,
+        top: usize,
+        options: Options,
+    ) -> Result<Option<(String, serde_json::Value)>, Failure> {
+        let Some((path, base)) = self.bases.iter().find(|(_, base)| base.kind == profile.kind) else { return Ok(None) };
+        let folder = self.folder_of(profile.kind);
+        let (difference, drawn) = profile_diff::compare((path, base), (&folder, profile), &folder, self.view)?;
+        profile_diff::say(&drawn?, &folder);
+        let json = render::profile_diff::json(base, profile, &difference, top);
+        Ok(Some((render::profile_diff::table(base, profile, &difference, top, options), json)))
+    }
+
     /// One kind; with what failed, where there is a profile nevertheless.
     fn one(&self, kind: Kind, stop: &AtomicBool, symbols: &mut Symbols) -> Result<(Profile, Option<Failure>), Failure> {
         let (probe, level) = self.probe(kind);
@@ -207,7 +302,10 @@ impl Session {
             created_unix_s,
             complete: outcome.is_some_and(Outcome::is_completed),
         };
-        Ok((resolve(subject, gathered, &modules, symbols), failed))
+        let measured = trial.iter().flat_map(|trial| &trial.phases).find(|phase| phase.kind == PhaseKind::Measure);
+        let mut profile = resolve(subject, gathered, &modules, symbols);
+        profile.work = measured.map(|phase| Work { unit: self.planned.unit.clone(), units: phase.units });
+        Ok((profile, failed))
     }
 
     /// What to ask the child for, and how much it is to count meanwhile: no more than the profile needs.

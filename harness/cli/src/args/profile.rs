@@ -72,6 +72,10 @@ pub struct Profile {
     /// Keep the frames of the allocator, of heapgate and of the process's start
     #[arg(long)]
     full: bool,
+    /// Compare with this stored profile of the same kind (a folder of `heapgate profile`, or its profile.json): the sites
+    /// that changed by more than chance, and *.diff.svg, red where it grew
+    #[arg(long, value_name = "BASE")]
+    diff: Option<PathBuf>,
     /// Sites that are printed
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
@@ -90,6 +94,7 @@ Examples:
   heapgate profile heap tokenize/hf-wordpiece -a jemalloc    what is in use at the peak
   heapgate profile all tokenize/hf-wordpiece                 everything, and one page of it
   heapgate profile cpu --bench index                         a bench of your own
+  heapgate profile alloc tokenize/hf-wordpiece --diff FOLDER what changed since that was written
   go tool pprof -http : target/heapgate/profile/*/profile.pb.gz";
 
 /// What the command line names.
@@ -142,6 +147,7 @@ impl Profile {
                     threshold_ns: self.threshold * 1000,
                 },
                 view: View { full: self.full },
+                base: self.diff,
                 folder: self.output,
             },
         )?;

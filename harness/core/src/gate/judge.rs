@@ -80,6 +80,7 @@ fn empty(look: Look) -> Verdict {
         compared_with: Vec::new(),
         rule: Rule { alpha: look.alpha, miss: look.miss, looks: look.of, tested: 0 },
         memory: Vec::new(),
+        culprits: Vec::new(),
     }
 }
 

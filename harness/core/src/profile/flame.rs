@@ -44,7 +44,7 @@ fn title(profile: &Profile, value: &Value) -> String {
     format!("{} · {} · {}", profile.cell, profile.kind, value.name.replace('_', " "))
 }
 
-fn unit(value: &Value) -> &'static str {
+pub(super) fn unit(value: &Value) -> &'static str {
     match value.unit {
         ValueUnit::Bytes => "bytes",
         ValueUnit::Nanoseconds => "ns",

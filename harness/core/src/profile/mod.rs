@@ -3,9 +3,13 @@
 //! The child only leaves raw addresses with values (`cpu`, `heap`, `stacks` read them); `resolve` makes the [`Profile`] of
 //! them, with names and lines, in the supervisor. `view` is what pictures are made of: stacks without the frames that
 //! tell nothing, sites, folded lines. `pprof`, `flame` and `firefox` are the forms that other tools read, `folder`
-//! writes them all. Called by the command line; differences of two profiles are computed from the model.
+//! writes them all. `diff` tells what changed between two profiles and what of it is more than chance (`align` finds the same
+//! site in both), `diff_flame` draws it. Called by the command line.
 
+mod align;
 pub mod cpu;
+pub mod diff;
+pub mod diff_flame;
 pub mod file;
 pub mod firefox;
 pub mod flame;
@@ -21,6 +25,6 @@ pub mod view;
 
 pub use model::{
     Aggregate, Frame, Kind, Location, Module, Origin, PROFILE_SCHEMA_VERSION, Profile, Sample, Sampling, Value,
-    ValueUnit,
+    ValueUnit, Work,
 };
 pub use resolve::{Gathered, RawSample, Subject, resolve};

@@ -120,6 +120,9 @@ pub struct Profile {
     pub created_unix_s: u64,
     /// Whether the run ended by itself. What an interrupted one has gathered is right as far as it goes.
     pub complete: bool,
+    /// How much work the measured phase did; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// How samples were taken.
     pub sampling: Sampling,
     /// What the values of each sample are, in their order.
@@ -141,6 +144,16 @@ pub struct Profile {
     pub samples: Vec<Sample>,
     /// Whatever a reader should know.
     pub notes: Vec<String>,
+}
+
+/// How much work a run did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    /// What is counted, singular.
+    pub unit: String,
+    /// How many.
+    pub units: u64,
 }
 
 /// How samples were taken.

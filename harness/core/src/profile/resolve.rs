@@ -81,6 +81,7 @@ pub fn resolve(subject: Subject, gathered: Gathered, modules: &Modules, symbols:
         fingerprint: subject.fingerprint,
         created_unix_s: subject.created_unix_s,
         complete: subject.complete,
+        work: None,
         sampling,
         values,
         exact_totals,

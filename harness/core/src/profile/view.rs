@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::model::{Aggregate, Frame, Kind, Origin, Profile, Sample};
 
 /// What stands in a CPU profile for everything below the way into the allocator.
@@ -87,7 +89,7 @@ fn combined(profile: &Profile, index: usize, sum: f64, value: f64) -> f64 {
 }
 
 /// A place in the code.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Place {
     /// The function.
     pub function: String,

@@ -30,6 +30,7 @@ pub mod otava;
 pub mod page;
 pub mod perfherder;
 pub mod profile;
+pub mod profile_diff;
 pub mod profile_html;
 pub mod run;
 pub mod sarif;
