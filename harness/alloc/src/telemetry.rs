@@ -123,7 +123,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
         }
         let ptr = timed_if_due(level, Operation::AllocZeroed, call);
         if word != level && !ptr.is_null() {
-            stacks::allocated(layout.size());
+            stacks::allocated(ptr, layout.size());
         }
         if !ptr.is_null() {
             let bytes = layout.size() as u64;
@@ -167,7 +167,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
         // SAFETY: the caller's contract.
         let call = || unsafe { self.0.realloc(ptr, layout, new_size) };
         if level & SAMPLES_STACKS != 0 {
-            return traced_realloc(call, layout.size(), new_size, level & !SAMPLES_STACKS);
+            return traced_realloc(call, ptr, layout.size(), new_size, level & !SAMPLES_STACKS);
         }
         counted_realloc(timed(level, Operation::Realloc, call), layout.size(), new_size)
     }
@@ -186,7 +186,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
             return ptr;
         }
         if !ptr.is_null() {
-            stacks::allocated(layout.size());
+            stacks::allocated(ptr, layout.size());
         }
         counted_alloc(ptr, layout.size())
     }
@@ -197,6 +197,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
     #[inline(never)]
     unsafe fn traced_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
         if level != OFF {
+            stacks::freeing(ptr);
             count_dealloc(layout.size());
         }
         // SAFETY: the caller's contract.
@@ -206,13 +207,17 @@ impl<A: GlobalAlloc> Telemetry<A> {
 
 #[cold]
 #[inline(never)]
-fn traced_realloc(call: impl FnOnce() -> *mut u8, old: usize, new: usize, level: u64) -> *mut u8 {
-    let ptr = timed_if_due(level, Operation::Realloc, call);
+fn traced_realloc(call: impl FnOnce() -> *mut u8, from: *mut u8, old: usize, new: usize, level: u64) -> *mut u8 {
     if level == OFF {
-        return ptr;
+        return call();
     }
-    if !ptr.is_null() {
-        stacks::allocated(new);
+    // Before the call, after which the address may be another thread's.
+    let moving = stacks::reallocating(from);
+    let ptr = timed_if_due(level, Operation::Realloc, call);
+    if ptr.is_null() {
+        moving.stays(from);
+    } else {
+        moving.moved(ptr, new);
     }
     counted_realloc(ptr, old, new)
 }
@@ -341,6 +346,7 @@ fn timed<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
     let exact = level == Level::Exact as u64 || (level == Level::ExactAlloc as u64 && operation != Operation::Dealloc);
     let weight = if exact { 1 } else { draw_next_sample() };
     let clock = attach::clock();
+    stacks::before_call();
     let window = Window::open();
     let begin = clock.now();
     let result = call();
@@ -351,6 +357,9 @@ fn timed<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
     match thread::own_slot() {
         Some(slot) => slot.record::<false>(operation, ticks, interrupted, weight),
         None => record_unusual(operation, ticks, interrupted, weight),
+    }
+    if stacks::is_slow(ticks) {
+        stacks::slow(operation, ticks, interrupted, weight);
     }
     result
 }

@@ -10,6 +10,7 @@ mod child;
 mod closure;
 mod inject;
 mod jemalloc;
+mod jemalloc_hooks;
 mod json;
 mod suite;
 mod switch;

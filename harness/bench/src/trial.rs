@@ -8,7 +8,7 @@ use heapgate_alloc::{Session, session};
 
 use crate::inject::{Injection, Planter};
 use crate::workload::{Error, Figures, Params, Steps, Variant, Work};
-use crate::{allocator::Base, jemalloc, switch};
+use crate::{allocator::Base, jemalloc, jemalloc_hooks, switch};
 
 /// What a trial is to do.
 #[derive(Debug, Clone)]
@@ -32,6 +32,12 @@ impl Trial {
         let phases = Phases { session: session(), base: switch::in_use() };
         if let Some(session) = phases.session {
             session.hold();
+        }
+        if heapgate_alloc::takes_slow_calls() && phases.base.is_some_and(Base::has_jemalloc) {
+            // What remains is that their kinds are unknown, which the profile says.
+            if let Err(error) = jemalloc_hooks::install() {
+                eprintln!("heapgate: what jemalloc's slow calls do is not told: {error}");
+            }
         }
         let mut workload = None;
         phases.run(PhaseKind::Setup, 0, || {

@@ -18,6 +18,7 @@
 //! | [`control`] | steering the process from outside |
 //! | [`published`] | segments of services, by name in a folder: making, finding and reading them |
 //! | [`stacks`] | sampled call stacks: a table of its own, both ends |
+//! | [`mailbox`] | requests to a published process, and its answers |
 //! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
 //! | [`limit`] | the most memory that a process may have |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
@@ -37,6 +38,8 @@ pub mod control;
 pub mod identity;
 #[cfg(not(loom))]
 pub mod layout;
+#[cfg(not(loom))]
+pub mod mailbox;
 #[cfg(not(loom))]
 pub mod map;
 #[cfg(not(loom))]

@@ -12,6 +12,7 @@ use crate::layout::{
     self, Counters, Gauge, Header, InterruptedSplit, LayoutError, MAX_SAMPLE_PERIOD, OWNERS_OFFSET, PHASE_STRIDE,
     PhaseRecord, SLOT_STRIDE, Shape, Slot, Sums,
 };
+use crate::mailbox::{MAILBOX_OFFSET, MAILBOX_WORDS, Mailbox};
 use crate::owners;
 
 /// A segment that this process writes. Copies of it are the same segment.
@@ -59,6 +60,14 @@ impl Writer {
         // SAFETY: `check` found room for the header at `base`, which is aligned and lives as long as the process
         // (`from_raw`); all its fields are atomics, so any bits are valid and shared references may alias.
         unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    /// Where requests come.
+    #[must_use]
+    pub fn mailbox(&self) -> Mailbox<'static> {
+        // SAFETY: `check` found room for OWNERS_OFFSET bytes at `base`, and more; the mailbox ends before that, at a multiple
+        // of 8 from the aligned base, and lives as long as the process (`from_raw`); only atomics.
+        Mailbox(unsafe { self.base.add(MAILBOX_OFFSET).cast::<[AtomicU64; MAILBOX_WORDS]>().as_ref() })
     }
 
     /// The sums that slots add to.

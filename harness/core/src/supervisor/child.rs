@@ -12,7 +12,7 @@ use heapgate_segment::control::Control;
 use heapgate_segment::layout::{self, Level};
 use heapgate_segment::map::{Mapping, create_file};
 use heapgate_segment::reader::Reader;
-use heapgate_segment::stacks::STACKS_VARIABLE;
+use heapgate_segment::stacks::{STACKS_VARIABLE, Settings as Sampling};
 
 use super::death::Death;
 use super::reading::{self, Watched};
@@ -57,7 +57,7 @@ pub(super) fn run(
     let reader = Reader::new(mapping.words()).expect("just formatted");
     let control = Control::new(mapping.words()).expect("just formatted");
     control.supervise();
-    let stacks = settings.sites.map(Stacks::new).transpose()?;
+    let stacks = settings.sites.map(|period| Stacks::new(&Sampling::calls(period))).transpose()?;
 
     let mut messages = tempfile::tempfile().map_err(SuperviseError::Messages)?;
     let cgroup = settings.confinement.cgroup.as_deref();
