@@ -24,6 +24,8 @@
 
 mod agent;
 mod attach;
+#[cfg(feature = "control")]
+pub mod control;
 mod publish;
 mod remembered;
 mod rseq;

@@ -21,10 +21,13 @@
 //! | [`mailbox`] | requests to a published process, and its answers |
 //! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
 //! | [`limit`] | the most memory that a process may have |
+//! | [`setting`] | settings of a running process: names, bounds, presets |
+//! | [`steering`] | what a process says of them, and of its soft limit |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
 
 pub mod histogram;
 pub mod limit;
+pub mod setting;
 pub mod size_class;
 pub mod trace_line;
 
@@ -50,6 +53,8 @@ pub mod reader;
 pub mod slot;
 #[cfg(not(loom))]
 pub mod stacks;
+#[cfg(not(loom))]
+pub mod steering;
 #[cfg(not(loom))]
 pub mod tally;
 #[cfg(not(loom))]
