@@ -22,6 +22,7 @@ mod shown;
 mod top;
 mod trace;
 mod trial;
+mod tune;
 
 use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
@@ -65,6 +66,7 @@ Examples:
   heapgate report .heapgate/report.json --html report.html
   heapgate history peak_rss_bytes                  one metric over all runs
   heapgate serve                                   this machine's services to Prometheus and a page
+  heapgate tune --pid 4711 dirty_decay_ms=0        a setting of a running process
   heapgate baseline record                         this machine's figures become the baseline
   heapgate baseline promote .heapgate/report.json  those of a report do";
 
@@ -114,6 +116,7 @@ enum Verb {
     Top(top::Top),
     Experiment(experiment::ExperimentArgs),
     Trace(trace::Trace),
+    Tune(tune::Tune),
     Serve(serve::Serve),
     /// Run one trial in this process (what children of `run` and `gate` do)
     #[command(hide = true, alias = heapgate_bench::TRIAL)]
@@ -149,6 +152,7 @@ impl Cli {
             Verb::Top(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trace(verb) => verb.execute(),
+            Verb::Tune(verb) => verb.execute(&self.global),
             Verb::Serve(verb) => verb.execute(&self.global),
             Verb::Trial(verb) => verb.execute(),
             Verb::Probe => Ok(heapgate_core::exit::PASS),

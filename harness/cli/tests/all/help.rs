@@ -36,6 +36,7 @@ snapshots! {
     top_help: "top --help"
     experiment_help: "experiment --help"
     trace_help: "trace --help"
+    tune_help: "tune --help"
     serve_help: "serve --help"
     list: "list"
 }
