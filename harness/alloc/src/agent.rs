@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use heapgate_segment::layout::Level;
@@ -25,20 +26,33 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// How long the file of stacks stays if nobody says that it was read.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-static STARTED: AtomicBool = AtomicBool::new(false);
+/// After a request, for as many looks: who asks once often asks again.
+const LOOKS_AFTER_A_REQUEST: u32 = 50;
+
+/// And that often.
+const LOOK_SOON: Duration = Duration::from_millis(2);
+
+/// Where stacks go, if the program lets itself be asked for them.
+static PROFILED: Mutex<Option<Entry>> = Mutex::new(None);
+
+/// Starts the thread, if it does not run yet, and lets it take stacks.
+pub(crate) fn start_profiling(entry: Entry) -> io::Result<()> {
+    *PROFILED.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+    start()
+}
 
 /// Starts the thread, once.
-pub(crate) fn start(writer: Writer, entry: Entry) -> io::Result<()> {
+pub(crate) fn start() -> io::Result<()> {
+    static STARTED: AtomicBool = AtomicBool::new(false);
     if STARTED.swap(true, AcqRel) {
         return Ok(());
     }
-    let agent = Agent { writer, entry, mailbox: writer.mailbox(), region: None, taking: None, file_until: None };
-    let thread = std::thread::Builder::new().name("heapgate-agent".to_owned());
-    let (last, mailbox) = (agent.mailbox.sequence(), agent.mailbox);
-    match thread.spawn(move || agent.run(last)) {
+    let agent = attach::state().map(|state| Agent::new(state.writer));
+    let mailbox = agent.as_ref().map(|agent| agent.mailbox);
+    match std::thread::Builder::new().name("heapgate-agent".to_owned()).spawn(move || run(agent)) {
         Ok(_) => {
             // Here, so that who finds the process published finds it open.
-            mailbox.open();
+            mailbox.inspect(|mailbox| mailbox.open());
             Ok(())
         }
         Err(error) => {
@@ -48,10 +62,62 @@ pub(crate) fn start(writer: Writer, entry: Entry) -> io::Result<()> {
     }
 }
 
+fn run(mut agent: Option<Agent>) {
+    block_signals();
+    loop {
+        // Also without a segment: a soft limit needs none.
+        let own_wait = control_tick();
+        if agent.is_none()
+            && let Some(state) = attach::state()
+        {
+            agent = Some(Agent::new(state.writer)).inspect(|agent| agent.mailbox.open());
+            control_announces();
+        }
+        let wait = agent.as_mut().map_or(LOOK_EVERY, Agent::look);
+        std::thread::sleep(wait.min(own_wait));
+    }
+}
+
+/// What it says to a request for something that was not built, or not started.
+const NOT_STEERED: &str =
+    "its settings can't be changed: the program has to start heapgate_alloc::control::Control (feature `control`)";
+
+#[cfg(feature = "control")]
+fn control_tick() -> Duration {
+    crate::control::tick()
+}
+
+#[cfg(not(feature = "control"))]
+fn control_tick() -> Duration {
+    LOOK_EVERY
+}
+
+#[cfg(feature = "control")]
+fn control_announces() {
+    crate::control::announce();
+}
+
+#[cfg(not(feature = "control"))]
+fn control_announces() {}
+
+#[cfg(feature = "control")]
+fn control_obeys(request: &Request) -> Answer {
+    crate::control::obey(request).unwrap_or_else(|| Answer::refused(NOT_STEERED))
+}
+
+#[cfg(not(feature = "control"))]
+fn control_obeys(_: &Request) -> Answer {
+    Answer::refused(NOT_STEERED)
+}
+
 struct Agent {
     writer: Writer,
-    entry: Entry,
     mailbox: Mailbox<'static>,
+    /// The sequence of the last request that was taken up, or that is not for this thread.
+    last: u64,
+    looks_soon: u32,
+    /// Of the first request for stacks.
+    entry: Option<Entry>,
     /// From the first request for stacks on.
     region: Option<Region>,
     taking: Option<Taking>,
@@ -66,34 +132,43 @@ struct Taking {
 }
 
 impl Agent {
-    /// `last` is the sequence of the last request that is not for this thread.
-    fn run(mut self, mut last: u64) {
-        block_signals();
-        loop {
-            std::thread::sleep(self.wait());
-            let sequence = self.mailbox.sequence();
-            if sequence != last {
-                last = sequence;
-                let request = self.mailbox.take(sequence);
-                // Whatever was going on: who asked for it is gone, or asks for something else now.
-                self.end_taking();
-                if let Some(answer) = self.obey(sequence, &request) {
-                    self.mailbox.answer(sequence, &answer);
-                }
-            }
-            let now = Instant::now();
-            if self.taking.as_ref().is_some_and(|taking| now >= taking.until) {
-                self.end_taking();
-            }
-            if self.file_until.is_some_and(|until| now >= until) {
-                self.remove_file();
+    fn new(writer: Writer) -> Self {
+        let mailbox = writer.mailbox();
+        let last = mailbox.sequence();
+        Self { writer, mailbox, last, looks_soon: 0, entry: None, region: None, taking: None, file_until: None }
+    }
+
+    /// Does what is to be done now. Returns when it should be called again.
+    fn look(&mut self) -> Duration {
+        let sequence = self.mailbox.sequence();
+        self.looks_soon = self.looks_soon.saturating_sub(1);
+        // 0: it is being written.
+        if sequence != self.last
+            && sequence != 0
+            && let Some(request) = self.mailbox.take(sequence)
+        {
+            self.last = sequence;
+            self.looks_soon = LOOKS_AFTER_A_REQUEST;
+            // Whatever was going on: who asked for it is gone, or asks for something else now.
+            self.end_taking();
+            if let Some(answer) = self.obey(sequence, &request) {
+                self.mailbox.answer(sequence, &answer);
             }
         }
+        let now = Instant::now();
+        if self.taking.as_ref().is_some_and(|taking| now >= taking.until) {
+            self.end_taking();
+        }
+        if self.file_until.is_some_and(|until| now >= until) {
+            self.remove_file();
+        }
+        self.wait()
     }
 
     fn wait(&self) -> Duration {
         let left = self.taking.as_ref().map(|taking| taking.until.saturating_duration_since(Instant::now()));
-        left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY))
+        let every = if self.looks_soon > 0 { LOOK_SOON } else { LOOK_EVERY };
+        left.map_or(every, |left| left.min(every))
     }
 
     /// `None`: the answer comes later.
@@ -107,6 +182,7 @@ impl Agent {
                 self.remove_file();
                 Some(Answer::default())
             }
+            Some(Command::SetSetting | Command::GetSetting) => Some(control_obeys(request)),
             None => Some(Answer::refused(format!("this process knows no command {}", request.command))),
         }
     }
@@ -133,11 +209,17 @@ impl Agent {
         if stall_threshold_ns == 0 && !settings.samples_allocations() {
             return Err("neither allocations nor slow calls are asked for".to_owned());
         }
+        if self.entry.is_none() {
+            self.entry = PROFILED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
+        let Some(entry) = &self.entry else {
+            return Err("no stacks are taken: the program has to be published with Publication::profiling()".to_owned());
+        };
         let region = match self.region.take() {
             Some(region) => region,
             None => Region::new()?,
         };
-        self.region.insert(region).begin(&self.entry, &settings, self.writer)?;
+        self.region.insert(region).begin(entry, &settings, self.writer)?;
         self.file_until = Some(Instant::now() + time + KEPT_FOR);
         self.taking = Some(Taking { sequence, until: Instant::now() + time });
         Ok(())
@@ -152,9 +234,11 @@ impl Agent {
     }
 
     fn remove_file(&mut self) {
-        if self.file_until.take().is_some() {
+        if self.file_until.take().is_some()
+            && let Some(entry) = &self.entry
+        {
             // It is gone already, or the folder is: nothing is lost by it.
-            let _ = std::fs::remove_file(self.entry.stacks_path());
+            let _ = std::fs::remove_file(entry.stacks_path());
         }
     }
 }

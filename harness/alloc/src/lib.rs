@@ -24,6 +24,8 @@
 
 mod agent;
 mod attach;
+#[cfg(feature = "control")]
+pub mod control;
 pub mod gauges;
 mod publish;
 mod remembered;

@@ -245,7 +245,7 @@ impl<'a> Publication<'a> {
     fn take_requests(state: &State) -> Result<(), PublishError> {
         let name = state.reader.service();
         let (_, entry) = Publication::new(&name).entry()?;
-        agent::start(state.writer, entry).map_err(PublishError::Agent)
+        agent::start_profiling(entry).map_err(PublishError::Agent)
     }
 
     /// All but the start. What is allocated here is freed here.

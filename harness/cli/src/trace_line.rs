@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use heapgate_segment::trace_line::{FIELDS, Kind, NONE, PREFIX, VERSION};
+use heapgate_segment::trace_line::{Kind, NONE, PREFIX, VERSION, fields as fields_of};
 
 /// What a line of a log is.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +29,9 @@ impl fmt::Display for LineError {
                 f,
                 "a trace line of version {version}, newer than this heapgate's {VERSION}: use the heapgate that matches it"
             ),
-            Self::Version(version) => write!(f, "a trace line of version {version}; this heapgate reads {VERSION}"),
+            Self::Version(version) => {
+                write!(f, "a trace line of version {version}; this heapgate reads 1 to {VERSION}")
+            }
             Self::Damaged(what) => write!(f, "a damaged trace line: {what}"),
         }
     }
@@ -44,13 +46,10 @@ pub fn parse(line: &str) -> Result<Found, LineError> {
     let damaged = |what: String| LineError::Damaged(what);
     let mut fields = line.split(' ');
     let version = fields.next().and_then(|version| version.parse().ok());
-    match version {
-        Some(VERSION) => {}
-        Some(version) => return Err(LineError::Version(version)),
-        None => return Err(damaged("it has no version".to_owned())),
-    }
-    let mut json = format!("{{\"v\":{VERSION}");
-    for (name, kind) in FIELDS {
+    let version: u64 = version.ok_or_else(|| damaged("it has no version".to_owned()))?;
+    let expected = fields_of(version).ok_or(LineError::Version(version))?;
+    let mut json = format!("{{\"v\":{version}");
+    for &(name, kind) in expected {
         let field = fields.next().ok_or_else(|| damaged(format!("it ends before {name}")))?;
         let value = field.strip_prefix(name).and_then(|field| field.strip_prefix('='));
         let value = value.ok_or_else(|| damaged(format!("'{}' where {name} should be", shown(field))))?;
@@ -97,7 +96,7 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const LINE: &str = "heapgate-trace v=1 t=2026-01-31T12:00:00.123Z pid=42 service=tokenizer level=sampled up_s=3.001 \
+    const LINE: &str = "heapgate-trace v=2 t=2026-01-31T12:00:00.123Z pid=42 service=tokenizer level=sampled up_s=3.001 \
                         threads=4 live_objects=-7 live_bytes=99 allocs=1000 reallocs=5 frees=900 alloc_bytes=123456 \
                         rss_bytes=- interval_s=1.000 timed=900 interrupted=1 stall_p99_ns=250 stall_max_ns=- last=0";
 
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn other_lines_are_no_errors() {
-        for line in ["", "heapgate: something", "xheapgate-trace v=1", "heapgate-trace", "heapgate-trace w=1"] {
+        for line in ["", "heapgate: something", "xheapgate-trace v=2", "heapgate-trace", "heapgate-trace w=1"] {
             assert_eq!(parse(line), Ok(Found::OtherLine), "{line}");
         }
     }

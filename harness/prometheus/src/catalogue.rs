@@ -3,6 +3,8 @@
 //!
 //! To add a metric, add one entry to the table below.
 
+use heapgate_segment::setting::Setting;
+
 use crate::observation::Observation;
 
 /// The type of a metric, in Prometheus's sense.
@@ -62,6 +64,8 @@ pub enum Source {
     Kernel,
     /// jemalloc's own, which only the process can ask for: there if it does.
     Jemalloc,
+    /// Of the process's settings and its soft limit: there if it can be steered (feature `control` of heapgate-alloc).
+    Control,
     /// Of the process's regions: there if it has any and says so.
     Region,
     /// Of `heapgate serve` itself.
@@ -132,6 +136,22 @@ const PHASE: Label = Label { name: "phase", values: &["setup", "warmup", "measur
 const PART: Label = Label { name: "part", values: &["live", "rounding", "fragmentation", "retained", "mappings"] };
 const MEMORY: Label = Label { name: "kind", values: &["anonymous", "file", "shmem"] };
 const FAULT: Label = Label { name: "kind", values: &["minor", "major"] };
+/// In the order of the segment's numbers for settings.
+const SETTING: Label = Label {
+    name: "setting",
+    values: &[
+        "dirty_decay_ms",
+        "muzzy_decay_ms",
+        "background_thread",
+        "purge",
+        "level",
+        "trace_interval_ms",
+        "heap_profile",
+        "heap_profile_dump",
+        "soft_limit",
+    ],
+};
+const PAGES: Label = Label { name: "pages", values: &["dirty", "muzzy"] };
 const REASON: Label = Label { name: "reason", values: &["no-segment", "not-installed"] };
 /// In the order of the agent's reasons.
 const AGENT_REASON: Label = Label {
@@ -286,6 +306,36 @@ catalogue! {
         "Bytes of pages that it gave back (stats.arenas.purged).",
         |o, to| o.of_purging(to, |p| p.purged_bytes) }
 
+    SettingChanges { "heapgate_setting_changes_total", Counter, Count, Control, [SETTING],
+        "Changes of settings that were asked for while the process ran, and made.",
+        |o, to| if let Some(s) = &o.steering {
+            for (to, setting) in to.iter_mut().zip(Setting::ALL) { *to = s.changes(setting) as f64 }
+        } }
+    SettingRefusals { "heapgate_setting_refusals_total", Counter, Count, Control, [],
+        "Changes that were asked for and refused.",
+        |o, to| o.steered(to, |s| [Some(s.refusals as f64)]) }
+    Decay { "heapgate_decay_seconds", Gauge, Seconds, Control, [PAGES],
+        "How long jemalloc keeps freed pages before it gives them back; +Inf: for good (dirty_decay_ms, muzzy_decay_ms).",
+        |o, to| o.steered(to, |s| [Setting::DirtyDecayMs, Setting::MuzzyDecayMs].map(|of| s.value(of).map(decay_s))) }
+    BackgroundThread { "heapgate_background_thread", Gauge, Flag, Control, [],
+        "1 if jemalloc's own threads give pages back (background_thread).",
+        |o, to| o.steered(to, |s| [s.value(Setting::BackgroundThread).map(|on| flag(on != 0))]) }
+    SoftLimit { "heapgate_soft_limit_bytes", Gauge, Bytes, Control, [],
+        "The soft limit that the process keeps its resident memory to; 0: none.",
+        |o, to| o.steered(to, |s| [s.value(Setting::SoftLimitBytes).map(|bytes| bytes as f64)]) }
+    SoftLimitStep { "heapgate_soft_limit_step", Gauge, Count, Control, [],
+        "What the soft limit makes the process do: 0 nothing, 1 shorter decay, 2 purging, 3 and background threads, 4 and asking the program to give memory back.",
+        |o, to| o.steered(to, |s| [Some(s.soft_limit_step as f64)]) }
+    SoftLimitSteps { "heapgate_soft_limit_steps_total", Counter, Count, Control, [],
+        "Times that this step changed.",
+        |o, to| o.steered(to, |s| [Some(s.soft_limit_steps as f64)]) }
+    SoftLimitPurges { "heapgate_soft_limit_purges_total", Counter, Count, Control, [],
+        "Purges of all arenas that the soft limit made.",
+        |o, to| o.steered(to, |s| [Some(s.soft_limit_purges as f64)]) }
+    SoftLimitAsks { "heapgate_soft_limit_asks_total", Counter, Count, Control, [],
+        "Times that the soft limit asked the program to give memory back.",
+        |o, to| o.steered(to, |s| [Some(s.soft_limit_asks as f64)]) }
+
     RegionActive { "heapgate_region_active", Gauge, Flag, Region, [],
         "1 if the process has a region to allocate from, 0 if it has not entered a scope yet or could not get the addresses.",
         |o, to| o.of_regions(to, |r| u64::from(r.active)) }
@@ -364,6 +414,10 @@ catalogue! {
         |_, _| {} }
 }
 
+fn decay_s(ms: i64) -> f64 {
+    if ms < 0 { f64::INFINITY } else { ms as f64 / 1000.0 }
+}
+
 fn flag(truth: bool) -> f64 {
     f64::from(u8::from(truth))
 }
@@ -406,6 +460,7 @@ mod tests {
         assert_eq!(OPERATION.values[Operation::AllocZeroed as usize], "alloc_zeroed");
         assert_eq!(OPERATION.values[Operation::Dealloc as usize], "dealloc");
         assert_eq!(PHASE.values.len(), PhaseKind::ALL.len());
+        assert_eq!(SETTING.values, Setting::ALL.map(Setting::name));
         assert_eq!(PHASE.values[PhaseKind::Measure as usize], "measure");
         assert_eq!(PHASE.values[PhaseKind::Prefill as usize], "prefill");
         assert_eq!(REASON.values[Unmeasured::NotInstalled as usize], "not-installed");

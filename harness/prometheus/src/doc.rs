@@ -43,6 +43,11 @@ fn render() -> String {
             "What jemalloc says",
             "Only the process can ask jemalloc: there if it does (`collector().with_jemalloc()`), as of the last time that it did.",
         ),
+        (
+            Source::Control,
+            "Settings and the soft limit",
+            "There if the process can be steered: feature `control` of heapgate-alloc ([steering.md](steering.md)).",
+        ),
         (Source::Region, "Regions", "There if the process has any and puts their figures into its segment."),
         (Source::Agent, "The agent itself", "Of `heapgate serve`, without the labels of a process."),
     ] {

@@ -23,10 +23,13 @@
 //! | [`probes`] | static probes for bpftrace and its like |
 //! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
 //! | [`limit`] | the most memory that a process may have |
+//! | [`setting`] | settings of a running process: names, bounds, presets |
+//! | [`steering`] | what a process says of them, and of its soft limit |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
 
 pub mod histogram;
 pub mod limit;
+pub mod setting;
 pub mod size_class;
 pub mod trace_line;
 
@@ -56,6 +59,8 @@ pub mod reader;
 pub mod slot;
 #[cfg(not(loom))]
 pub mod stacks;
+#[cfg(not(loom))]
+pub mod steering;
 #[cfg(not(loom))]
 pub mod tally;
 #[cfg(not(loom))]

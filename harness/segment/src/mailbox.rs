@@ -8,6 +8,7 @@
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
+    fence,
 };
 
 use crate::layout::OWNERS_OFFSET;
@@ -67,6 +68,11 @@ pub enum Command {
     SampleStacks = 1,
     /// Stop taking stacks, if that goes on, and remove the file.
     RemoveStacks = 2,
+    /// Change a setting. Arguments: its number, and the value; the text is a path, where it takes one. Value of the answer: what
+    /// is in force then.
+    SetSetting = 3,
+    /// Say what a setting is. Argument: its number. Value of the answer: what it is.
+    GetSetting = 4,
 }
 
 impl Command {
@@ -76,6 +82,8 @@ impl Command {
         match word {
             1 => Some(Self::SampleStacks),
             2 => Some(Self::RemoveStacks),
+            3 => Some(Self::SetSetting),
+            4 => Some(Self::GetSetting),
             _ => None,
         }
     }
@@ -127,17 +135,22 @@ impl Mailbox<'_> {
         self.0[word::SEQUENCE].load(Acquire)
     }
 
-    /// Takes the last request up: who asked is told so.
+    /// Takes the request of that sequence up: who asked is told so. `None` if another is being written in its place.
     #[must_use]
-    pub fn take(self, sequence: u64) -> Request {
+    pub fn take(self, sequence: u64) -> Option<Request> {
         let load = |index: usize| self.0[index].load(Relaxed);
         let request = Request {
             command: load(word::COMMAND),
             arguments: core::array::from_fn(|index| load(word::ARGUMENT + index)),
             text: text(self.0[word::REQUEST_TEXT..word::TAKEN].iter().map(|word| word.load(Relaxed))),
         };
+        // The words before the sequence: whoever writes others makes it 0 first.
+        fence(Acquire);
+        if self.sequence() != sequence {
+            return None;
+        }
         self.0[word::TAKEN].store(sequence, Release);
-        request
+        Some(request)
     }
 
     /// Answers the request of that sequence.
@@ -208,7 +221,9 @@ mod tests {
         for (place, word) in memory[word::CLIENT_PID..].iter().zip(request.words(42)) {
             place.store(word, Relaxed);
         }
-        let taken = Mailbox(&memory).take(1);
+        assert_eq!(Mailbox(&memory).take(1), None, "another is being written");
+        memory[word::SEQUENCE].store(1, Relaxed);
+        let taken = Mailbox(&memory).take(1).unwrap();
         assert_eq!((taken.command, taken.arguments), (7, request.arguments));
         assert_eq!(taken.text, "arena ".to_owned() + &"ö".repeat(61));
         let answer = Answer { status: 0, values: [9, 8, 7, 6], text: "x".repeat(ANSWER_TEXT_BYTES) };
@@ -225,7 +240,7 @@ mod tests {
         for fill in [u64::MAX, 0x1B5B_1B5B_1B5B_1B5B, 0x0A0D_0A0D_0A0D_0A0D, 0] {
             let memory = [const { AtomicU64::new(0) }; MAILBOX_WORDS];
             memory.iter().for_each(|word| word.store(fill, Relaxed));
-            let (request, answer) = (Mailbox(&memory).take(fill), Answer::of(&copied(&memory)));
+            let (request, answer) = (Mailbox(&memory).take(fill).unwrap(), Answer::of(&copied(&memory)));
             assert!(request.text.chars().count() <= REQUEST_TEXT_BYTES && !request.text.contains(char::is_control));
             assert!(answer.text.chars().count() <= ANSWER_TEXT_BYTES && !answer.text.contains(char::is_control));
         }

@@ -17,6 +17,7 @@ use crate::layout::{
     SharedIdentity, SharedText, Slot, Sums,
 };
 use crate::size_class::SIZE_CLASSES;
+use crate::steering::Steering;
 use crate::tally::Tally;
 
 /// Where the header says whose segment it is.
@@ -132,6 +133,12 @@ impl<'a> Reader<'a> {
 
     fn text(&self, offset: usize) -> String {
         read_text((0..size_of::<SharedText>() / 8).map(|word| self.word(IDENTITY + offset + word * 8)))
+    }
+
+    /// Its settings, and what its soft limit does; `None` of a process that takes no requests.
+    #[must_use]
+    pub fn steering(&self) -> Option<Steering> {
+        Steering::read(|offset| self.word(offset))
     }
 
     /// A figure of the process's own, as it last gave it; of trials, those are in the phases.

@@ -10,11 +10,12 @@ use crate::arenas;
 use crate::clock::{Anchor, ClockKind};
 use crate::identity::Identity;
 use crate::layout::{
-    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, MAX_SAMPLE_PERIOD, OWNERS_OFFSET, PHASE_STRIDE,
-    PhaseRecord, SLOT_STRIDE, Shape, Slot, Sums,
+    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, Level, MAX_SAMPLE_PERIOD, OWNERS_OFFSET,
+    PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Shape, Slot, Sums,
 };
 use crate::mailbox::{MAILBOX_OFFSET, MAILBOX_WORDS, Mailbox};
 use crate::owners;
+use crate::steering::{STEERING_OFFSET, SharedSteering};
 
 /// A segment that this process writes. Copies of it are the same segment.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +70,19 @@ impl Writer {
         // SAFETY: `check` found room for OWNERS_OFFSET bytes at `base`, and more; the mailbox ends before that, at a multiple
         // of 8 from the aligned base, and lives as long as the process (`from_raw`); only atomics.
         Mailbox(unsafe { self.base.add(MAILBOX_OFFSET).cast::<[AtomicU64; MAILBOX_WORDS]>().as_ref() })
+    }
+
+    /// What this process says of its settings.
+    #[must_use]
+    pub fn steering(&self) -> &'static SharedSteering {
+        // SAFETY: `check` found room for OWNERS_OFFSET bytes at `base`, and more; the block ends before that, at a multiple of
+        // 8 from the aligned base, and lives as long as the process (`from_raw`); only atomics.
+        unsafe { self.base.add(STEERING_OFFSET).cast::<SharedSteering>().as_ref() }
+    }
+
+    /// Changes how much is recorded, as [`crate::control::Control::set_level`] does from outside.
+    pub fn set_level(&self, level: Level) {
+        self.header().set_level(level);
     }
 
     /// The sums that slots add to.
@@ -336,7 +350,6 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Level;
 
     /// Page-aligned, zeroed memory, shared as a segment's is.
     #[repr(C, align(4096))]

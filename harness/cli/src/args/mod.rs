@@ -24,6 +24,7 @@ mod shown;
 mod top;
 mod trace;
 mod trial;
+mod tune;
 
 use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
@@ -69,6 +70,7 @@ Examples:
   heapgate history peak_rss_bytes                  one metric over all runs
   heapgate serve                                   this machine's services to Prometheus and a page
   heapgate leaks tokenizer                         arenas that a service never releases
+  heapgate tune --pid 4711 dirty_decay_ms=0        a setting of a running process
   heapgate baseline record                         this machine's figures become the baseline
   heapgate baseline promote .heapgate/report.json  those of a report do";
 
@@ -120,6 +122,7 @@ enum Verb {
     Leaks(leaks::Leaks),
     Experiment(experiment::ExperimentArgs),
     Trace(trace::Trace),
+    Tune(tune::Tune),
     Serve(serve::Serve),
     /// Run one trial in this process (what children of `run` and `gate` do)
     #[command(hide = true, alias = heapgate_bench::TRIAL)]
@@ -157,6 +160,7 @@ impl Cli {
             Verb::Leaks(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trace(verb) => verb.execute(),
+            Verb::Tune(verb) => verb.execute(&self.global),
             Verb::Serve(verb) => verb.execute(&self.global),
             Verb::Trial(verb) => verb.execute(),
             Verb::Probe => Ok(heapgate_core::exit::PASS),

@@ -38,6 +38,7 @@ snapshots! {
     leaks_help: "leaks --help"
     experiment_help: "experiment --help"
     trace_help: "trace --help"
+    tune_help: "tune --help"
     serve_help: "serve --help"
     list: "list"
 }

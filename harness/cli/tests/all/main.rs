@@ -29,5 +29,7 @@ mod repeatable;
 mod serve;
 mod sigkill;
 mod sites;
+mod soft_limit;
 mod top;
+mod tune;
 mod unwritable;

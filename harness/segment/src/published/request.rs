@@ -22,7 +22,9 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(3);
 /// How long it may take for what takes no time, and beyond the time that it was asked for.
 const DONE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Between looks.
+/// Between looks, at first: a setting is changed at once.
+const LOOK_SOON: Duration = Duration::from_millis(1);
+/// And at most.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Most bytes of a file of stacks that are read.
@@ -62,7 +64,8 @@ impl fmt::Display for RequestError {
             Self::File(error) => error.fmt(f),
             Self::Ended => f.write_str("the process has ended"),
             Self::NotTaken => f.write_str(
-                "the process takes no requests: it has to be built with heapgate_alloc::Publication::profiling()",
+                "the process takes no requests: it has to ask for them, by heapgate_alloc::Publication::profiling() for stacks, by \
+                 heapgate_alloc::control::Control (feature `control`) for settings",
             ),
             Self::Version(found) => {
                 write!(f, "the process takes requests of version {found}, this build has {MAILBOX_VERSION}")
@@ -248,7 +251,13 @@ impl<'a> Client<'a> {
             let bytes: Vec<u8> = words.iter().copied().flat_map(u64::to_ne_bytes).collect();
             self.file.write_all_at(&bytes, (MAILBOX_OFFSET + index * 8) as u64)
         };
-        let sequence = self.word(word::SEQUENCE)?.wrapping_add(1).max(1);
+        let mailbox = self.mailbox()?;
+        let before =
+            [word::SEQUENCE, word::TAKEN, word::ANSWERED].map(|index| mailbox.get(index).copied().unwrap_or(0));
+        let sequence = before.into_iter().max().unwrap_or(0).wrapping_add(1).max(1);
+        // Nothing is asked for while it is written: a process that has been stopped may take up at any time what one who went
+        // away had asked for.
+        write(word::SEQUENCE, &[0])?;
         write(word::CLIENT_PID, &request.words(u64::from(std::process::id())))?;
         write(word::SEQUENCE, &[sequence])?;
         Ok(sequence)
@@ -263,6 +272,7 @@ impl<'a> Client<'a> {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Seen, RequestError> {
         let begin = Instant::now();
+        let mut look_after = LOOK_SOON;
         loop {
             // Alive first: what a process did before it ended is there.
             let is_alive = self.entry.is_alive();
@@ -278,7 +288,8 @@ impl<'a> Client<'a> {
             if begin.elapsed() >= time {
                 return Ok(Seen::Late(begin.elapsed()));
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(look_after);
+            look_after = (look_after * 2).min(LOOK_EVERY);
         }
     }
 }
