@@ -191,8 +191,16 @@ impl Agent {
         let [call_period, byte_period, stall_threshold_ns, track_frees, seed, ms] = request.arguments;
         let time = Duration::from_millis(ms);
         let track_frees = track_frees != 0;
-        let settings =
-            Settings { call_period, byte_period, stall_threshold_ns, seed, scope: Scope::Always, track_frees };
+        let settings = Settings {
+            call_period,
+            byte_period,
+            stall_threshold_ns,
+            seed,
+            scope: Scope::Always,
+            track_frees,
+            // It would go on counting when the request has ended.
+            asks_kernel: false,
+        };
         if call_period > MAX_STACK_PERIOD || byte_period > MAX_BYTE_PERIOD {
             return Err(format!("a sample stands for at most {MAX_STACK_PERIOD} calls or {MAX_BYTE_PERIOD} bytes"));
         }

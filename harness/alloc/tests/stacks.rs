@@ -290,7 +290,11 @@ fn slow() {
 
 fn slow_calls() -> Result<(), Failed> {
     // Half the time that a slow call takes at least.
-    let ran = run_taking("slow", Level::Exact, &Settings::stalls(SLOW_FOR.as_nanos() as u64 / 2));
+    let ran = run_taking(
+        "slow",
+        Level::Exact,
+        &Settings { asks_kernel: true, ..Settings::stalls(SLOW_FOR.as_nanos() as u64 / 2) },
+    );
     holds("the child succeeds", ran.status.success())?;
     let samples = ran.samples();
     same("no allocation was sampled", (samples.samples, samples.stacks.len()), (0, 0))?;
@@ -474,7 +478,7 @@ fn fork() {
 }
 
 fn survives() -> Result<(), Failed> {
-    let exact = Settings { stall_threshold_ns: 2000, ..Settings::exact() };
+    let exact = Settings { stall_threshold_ns: 2000, asks_kernel: true, ..Settings::exact() };
     let rare = Settings { call_period: 50, byte_period: 10_000, ..exact };
     for (level, settings) in [(Level::Count, exact), (Level::Exact, exact), (Level::Exact, rare)] {
         let ran = run_taking("stress", level, &settings);

@@ -69,6 +69,9 @@ pub(super) fn switch_on() -> &'static [StallKind] {
 /// A call is about to begin.
 #[inline]
 pub(super) fn before_call() {
+    if !IS_ON.load(Relaxed) {
+        return;
+    }
     match RING.get() {
         // SAFETY: the ring of this thread stays mapped until `thread_ends`, which puts another standing in its place first.
         Standing::With(ring) => HEAD.set(unsafe { ring.as_ref() }.data_head.load(Relaxed)),
@@ -81,7 +84,7 @@ pub(super) fn before_call() {
 #[inline(never)]
 fn first_call() {
     // A thread without a slot has no hook at its end, and would leave the mapping.
-    if !IS_ON.load(Relaxed) || crate::thread::current().is_none() {
+    if crate::thread::current().is_none() {
         return;
     }
     // A signal handler that interrupts this finds nothing half done.

@@ -83,7 +83,7 @@ struct Number {
 pub(crate) fn set_table(table: StackTable<'static>, writer: Writer) -> Result<(), &'static str> {
     warm_up()?;
     if TABLE.set(table).is_ok() && table.settings().scope == Scope::Always {
-        switch_on(writer, true);
+        switch_on(writer);
     }
     Ok(())
 }
@@ -105,7 +105,7 @@ fn warm_up() -> Result<(), &'static str> {
 pub(crate) fn phase_began(writer: Writer, kind: u64) {
     PHASE.store(phase_word(kind), Relaxed);
     if scope() == Some(Scope::Measure) && kind == PhaseKind::Measure as u64 {
-        switch_on(writer, true);
+        switch_on(writer);
     }
 }
 
@@ -121,9 +121,8 @@ fn scope() -> Option<Scope> {
     TABLE.get().map(|table| table.settings().scope)
 }
 
-/// Not in a call: it may wait for the clock's rate. With `asks_kernel`, threads count their page faults and switches until
-/// they end.
-fn switch_on(writer: Writer, asks_kernel: bool) {
+/// Not in a call: it may wait for the clock's rate.
+fn switch_on(writer: Writer) {
     let Some(table) = TABLE.get() else { return };
     let settings = table.settings();
     let ns_per_tick = ns_per_tick(writer);
@@ -138,7 +137,7 @@ fn switch_on(writer: Writer, asks_kernel: bool) {
     if settings.samples_allocations() {
         writer.sample_stacks(true);
     }
-    stalls::switch_on(table, &settings, ns_per_tick, asks_kernel);
+    stalls::switch_on(table, &settings, ns_per_tick);
 }
 
 fn switch_off(writer: Writer) {

@@ -56,8 +56,7 @@ impl Region {
             |error: io::Error| format!("no file of {BYTES} bytes for stacks beside {}: {error}", entry.path.display());
         let file = published::create_stacks(entry, settings).map_err(failed)?;
         map(Some(self.base), libc::MAP_SHARED, file.as_raw_fd()).map_err(failed)?;
-        // The kernel would go on counting when the request has ended.
-        switch_on(writer, false);
+        switch_on(writer);
         Ok(())
     }
 

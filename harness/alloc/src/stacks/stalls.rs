@@ -49,12 +49,11 @@ pub fn takes_slow_calls() -> bool {
     TABLE.get().is_some_and(|table| table.settings().stall_threshold_ns > 0)
 }
 
-/// With or without what the kernel knows.
-pub(super) fn switch_on(table: &StackTable<'_>, settings: &Settings, ns_per_tick: f64, asks_kernel: bool) {
+pub(super) fn switch_on(table: &StackTable<'_>, settings: &Settings, ns_per_tick: f64) {
     if settings.stall_threshold_ns == 0 {
         return;
     }
-    let told = if asks_kernel { kernel::switch_on() } else { &[] };
+    let told = if settings.asks_kernel { kernel::switch_on() } else { &[] };
     let bits = told.iter().fold(MARKED.load(Relaxed), |bits, &kind| bits | 1 << kind as u64);
     table.set_capabilities(Capabilities(bits));
     // Without a rate nothing is known of any call.

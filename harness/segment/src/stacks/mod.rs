@@ -83,6 +83,7 @@ mod header {
     pub(super) const NS_PER_TICK: usize = 11;
     /// By the process.
     pub(super) const CAPABILITIES: usize = 12;
+    pub(super) const ASKS_KERNEL: usize = 13;
     // The counters, apart from what every sample reads.
     pub(super) const SAMPLES: usize = 16;
     pub(super) const FULL: usize = 17;
@@ -160,6 +161,10 @@ pub struct Settings {
     pub scope: Scope,
     /// Whether sampled objects are followed to their end: live, peak, lifetimes, temporaries.
     pub track_frees: bool,
+    /// Whether, in a trial, the kernel tells of slow calls that they waited or met a page fault. It then records each fault and
+    /// each switch of each thread, some µs each: on `hf-wordpiece` some percent of all time, so only where the kind is
+    /// worth that.
+    pub asks_kernel: bool,
 }
 
 impl Settings {
@@ -197,6 +202,7 @@ impl Settings {
         seed: 1,
         scope: Scope::Measure,
         track_frees: false,
+        asks_kernel: false,
     };
 
     /// Whether allocations are sampled at all.
@@ -289,6 +295,7 @@ pub fn format(words: &[AtomicU64], capacity: Capacity, settings: &Settings) {
     set(header::SEED, settings.seed);
     set(header::SCOPE, settings.scope as u64);
     set(header::TRACK_FREES, u64::from(settings.track_frees));
+    set(header::ASKS_KERNEL, u64::from(settings.asks_kernel));
     words[header::MAGIC].store(MAGIC, Release);
 }
 
@@ -388,6 +395,7 @@ impl<'a> StackTable<'a> {
             seed: word(header::SEED),
             scope: if word(header::SCOPE) == Scope::Measure as u64 { Scope::Measure } else { Scope::Always },
             track_frees: word(header::TRACK_FREES) != 0,
+            asks_kernel: word(header::ASKS_KERNEL) != 0,
         }
     }
 
