@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use heapgate_prometheus::{ProcessFigures, ProcessReader, Scale, memory_limit_bytes};
 use heapgate_segment::layout::Level;
-use heapgate_segment::published::{self, Buffer, Entry, ReadError};
+use heapgate_segment::published::{self, Buffer, Entry, ReadError, Settled};
 
 use crate::pids;
 use crate::snapshot::{ProcessState, Seen, Snapshot};
@@ -26,6 +26,10 @@ const MIN_SHARE: usize = 32;
 
 /// The memory limit of a process costs more to find than all else, and changes seldom.
 const LIMIT_AGE: Duration = Duration::from_secs(60);
+
+/// Of how many processes it is remembered what their quiet threads have counted: 32 KiB each, half of the memory that the agent
+/// may take.
+const MAX_SETTLED: usize = 1_000;
 
 /// Where to look, and for how much.
 #[derive(Debug, Clone)]
@@ -143,6 +147,8 @@ pub(crate) struct Known {
     pub scale: Option<Scale>,
     limit_bytes: Option<u64>,
     limit_known: Option<Instant>,
+    /// What its quiet threads have counted.
+    pub settled: Option<Settled>,
 }
 
 /// One file on its way to the exposition.
@@ -177,7 +183,7 @@ impl Found {
         self.alive = self.process.is_some() || self.entry.is_alive();
     }
 
-    fn read(&mut self, tools: &mut Tools, errors: &[AtomicU64; Reason::ALL.len()]) {
+    fn read(&mut self, tools: &mut Tools, began: Instant, errors: &[AtomicU64; Reason::ALL.len()]) {
         let pid = self.pid();
         if let Some(process) = &mut self.process {
             if self.known.limit_known.is_none_or(|known| known.elapsed() >= LIMIT_AGE) {
@@ -186,7 +192,7 @@ impl Found {
             }
             process.limit_bytes = self.known.limit_bytes;
         }
-        let seen = Seen { folder: self.folder, pid, alive: self.alive, process: self.process.as_ref() };
+        let seen = Seen { folder: self.folder, pid, alive: self.alive, began, process: self.process.as_ref() };
         match ProcessState::read(&self.entry, seen, &mut self.known, &mut tools.buffer) {
             Ok(state) => self.state = Some(state),
             Err(Some(reason)) => count(errors, reason),
@@ -232,7 +238,14 @@ impl Agent {
         dropped += found.len().saturating_sub(max);
         let errors = &self.0.errors;
         let exported = found.len().min(max);
-        in_parallel(&mut found[..exported], &mut state.tools, |found, tools| found.read(tools, errors));
+        for (index, found) in found.iter_mut().enumerate() {
+            if index < exported.min(MAX_SETTLED) {
+                found.known.settled.get_or_insert_default();
+            } else {
+                found.known.settled = None;
+            }
+        }
+        in_parallel(&mut found[..exported], &mut state.tools, |found, tools| found.read(tools, began, errors));
 
         let mut states: Vec<_> = found.iter_mut().filter_map(|found| found.state.take()).collect();
         self.drop_duplicates(&mut states);

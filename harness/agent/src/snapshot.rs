@@ -43,6 +43,8 @@ pub(crate) struct Seen<'a> {
     /// Its id as seen from here.
     pub pid: u32,
     pub alive: bool,
+    /// When this look began.
+    pub began: Instant,
     /// What the kernel says of it.
     pub process: Option<&'a ProcessFigures>,
 }
@@ -76,7 +78,11 @@ impl ProcessState {
         known: &mut Known,
         buffer: &mut Buffer,
     ) -> Result<Self, Option<Reason>> {
-        entry.read(buffer).map_err(|error| reason(&error))?;
+        let read = match &mut known.settled {
+            Some(settled) => entry.read_again(buffer, settled, seen.began),
+            None => entry.read(buffer),
+        };
+        read.map_err(|error| reason(&error))?;
         let reader = buffer.reader().map_err(|error| Some(of_layout(&error)))?;
         if known.scale.is_none() {
             known.scale = Scale::of(reader);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use heapgate_agent::{Agent, AgentSettings, RunError, Server, Settings, Token};
+use heapgate_agent::{Agent, AgentSettings, RunError, Server, Settings, Timeouts, Token};
 use heapgate_core::config::parse_time;
 use heapgate_core::exit;
 
@@ -77,8 +77,13 @@ impl Serve {
             textfiles: self.textfile_dir,
         })
         .map_err(Failure::usage)?;
-        let settings =
-            Settings { listen: self.listen, web_config: self.web_config, allowed_hosts: self.allowed_hosts, control };
+        let settings = Settings {
+            listen: self.listen,
+            web_config: self.web_config,
+            allowed_hosts: self.allowed_hosts,
+            control,
+            timeouts: Timeouts::default(),
+        };
         let note = Arc::new(|text: &str| eprintln!("heapgate: {text}"));
         heapgate_agent::run(settings, agent, note, ready).map_err(|error| match error {
             RunError::Server(error) => Failure::usage(error),

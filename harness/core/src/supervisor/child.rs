@@ -20,7 +20,7 @@ use super::stacks::{self, Stacks};
 use super::{Settings, SuperviseError};
 use crate::metric;
 use crate::plan::Planned;
-use crate::report::{self, MemorySample, Outcome, PRINTED, PhaseKind, Trial};
+use crate::report::{self, MemorySample, Outcome, PRINTED, PhaseKind, TRACED, Trial};
 use crate::sampler::{self, Sampler, Snapshot};
 use crate::sites::{self, Modules, Symbols};
 use crate::sys::{
@@ -142,7 +142,7 @@ pub(super) fn run(
         trial.notes.push(note);
     }
     if is_traced {
-        trial.notes.push(messages::TRACED.to_owned());
+        trial.notes.push(TRACED.to_owned());
     }
     if let Some(stacks) = stacks {
         let samples = stacks.read();

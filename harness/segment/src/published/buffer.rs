@@ -6,9 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 use super::entry::open;
-use super::{Entry, MAX_PUBLISHED_SLOTS};
+use super::settled::SIGN_BYTES;
+use super::{Entry, MAX_PUBLISHED_SLOTS, Settled};
 use crate::layout::{
     self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Header, LATENCY_GROUPS, LatencyGroup, LayoutError,
     OWNERS_OFFSET, SLOT_STRIDE, Shape, Slot,
@@ -26,16 +28,24 @@ const SLOT_BYTES: usize = size_of::<Slot>();
 const ALLOCATED_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, objects_allocated);
 
 /// Where the histograms of latencies begin.
-const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, latencies);
+pub(super) const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, latencies);
 
 /// Memory that published files are read into, one after the other: 330 KiB, of which 128 KiB are never touched.
 pub struct Buffer {
     image: Box<[AtomicU64]>,
     scratch: Box<[u8]>,
     /// How much of each slot is read, bytes: up to the last group of latencies that its thread has touched. Copying is most of
-    /// what reading costs.
+    /// what reading costs. 0 where it has settled.
     lengths: Vec<usize>,
     folded: Folded,
+}
+
+/// Whether what was remembered of a file holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    Same,
+    /// A thread that was quiet has made a call, and its counts are in the sum of all quiet ones.
+    Changed,
 }
 
 /// Why a published file can't be read.
@@ -122,10 +132,23 @@ impl Buffer {
         Reader::of_folded(&self.image, self.folded)
     }
 
-    /// Reads the file of `entry`.
-    pub(super) fn fill(&mut self, entry: &Entry) -> Result<(), ReadError> {
+    /// Reads the file of `entry`, with what is remembered of it and the time.
+    pub(super) fn fill(
+        &mut self,
+        entry: &Entry,
+        mut settled: Option<(&mut Settled, Instant)>,
+    ) -> Result<(), ReadError> {
         self.forget();
-        let result = open(&entry.path, false).and_then(|file| self.fill_from(&file, entry));
+        let result = open(&entry.path, false).and_then(|file| {
+            if self.fill_from(&file, entry, &mut settled)? == Kept::Changed {
+                // Now without it; so it can't have changed again.
+                if let Some((settled, _)) = &mut settled {
+                    settled.forget_sum();
+                }
+                self.fill_from(&file, entry, &mut settled)?;
+            }
+            Ok(())
+        });
         if result.is_err() {
             self.forget();
         }
@@ -137,7 +160,12 @@ impl Buffer {
         *self.image[offset_of!(Header, magic) / 8].get_mut() = 0;
     }
 
-    fn fill_from(&mut self, file: &File, entry: &Entry) -> Result<(), ReadError> {
+    fn fill_from(
+        &mut self,
+        file: &File,
+        entry: &Entry,
+        settled: &mut Option<(&mut Settled, Instant)>,
+    ) -> Result<Kept, ReadError> {
         let shape = self.read_header(file)?;
         entry.check_owner(&self.image)?;
         // Also where what is missing is nothing that would be read now.
@@ -151,32 +179,55 @@ impl Buffer {
         let offset_of_slot = |slot: usize| (layout::slots_offset(shape.slots) + slot * SLOT_STRIDE) as u64;
 
         // All that counts frees before all that counts allocations, in every slot: see `Counters`.
+        let used_before = self.slots_used(shape);
+        if let Some((settled, now)) = settled {
+            settled.begin(used_before + 1, *now);
+        }
         self.lengths.clear();
-        for slot in (0..self.slots_used(shape)).chain([shape.slots]) {
+        for (index, slot) in (0..used_before).chain([shape.slots]).enumerate() {
+            if settled.as_ref().is_some_and(|(settled, _)| settled.has(index)) {
+                self.lengths.push(0);
+                continue;
+            }
             read_whole(file, &mut self.scratch[..ALLOCATED_OFFSET], offset_of_slot(slot))?;
             add(&mut self.image, 0..ALLOCATED_OFFSET, &self.scratch);
             self.lengths.push(length_of(&self.scratch));
         }
-        let overflow_length = self.lengths.pop().unwrap_or(SLOT_BYTES);
+        // What quiet threads have counted is the same at any moment, so long as the second look finds them so.
+        if let Some((settled, _)) = settled {
+            add_words(&mut self.image, offset_of!(Slot, counters), settled.sum().iter().copied());
+        }
         // The header anew: an object whose free was seen may come from a slot that nobody had used before, and sums and
         // gauges should be of the same moment as the rest.
         self.read_header(file)?;
         entry.check_owner(&self.image)?;
         let used = self.slots_used(shape);
         let mut highest = [0; 2];
-        for slot in 0..used {
-            // One that came into use meanwhile was not asked.
-            let length = self.lengths.get(slot).copied().unwrap_or(SLOT_BYTES);
+        for slot in (0..used).chain([shape.slots]) {
+            // One that came into use meanwhile was not asked, and is not remembered.
+            let index = if slot == shape.slots { Some(used_before) } else { Some(slot).filter(|&s| s < used_before) };
+            let length = index.and_then(|index| self.lengths.get(index)).copied().unwrap_or(SLOT_BYTES);
+            let is_settled = length == 0;
+            let length = length.max(SIGN_BYTES);
             read_whole(file, &mut self.scratch[..length], offset_of_slot(slot))?;
-            add(&mut self.image, ALLOCATED_OFFSET..length, &self.scratch);
-            for (highest, beyond) in highest.iter_mut().zip(beyond_sums(&self.scratch)) {
-                *highest = beyond.max(*highest);
+            if !is_settled {
+                add(&mut self.image, ALLOCATED_OFFSET..length, &self.scratch);
+            }
+            if let (Some((settled, now)), Some(index)) = (&mut *settled, index) {
+                if !is_settled {
+                    settled.note(index, &self.scratch[..length], *now);
+                } else if !settled.still_holds(index, &self.scratch) {
+                    return Ok(Kept::Changed);
+                }
+            }
+            if slot != shape.slots {
+                for (highest, beyond) in highest.iter_mut().zip(beyond_sums(&self.scratch)) {
+                    *highest = beyond.max(*highest);
+                }
             }
         }
-        read_whole(file, &mut self.scratch[..overflow_length], offset_of_slot(shape.slots))?;
-        add(&mut self.image, ALLOCATED_OFFSET..overflow_length, &self.scratch);
         self.finish(shape, used, highest);
-        Ok(())
+        Ok(Kept::Same)
     }
 
     /// Reads the header into the image, and the owners' table into the scratch.
@@ -219,15 +270,20 @@ fn add(image: &mut [AtomicU64], range: core::ops::Range<usize>, slot: &[u8]) {
     // A slot's own state is no count.
     let range =
         range.start.max(offset_of!(Slot, counters))..range.end.min(offset_of!(Slot, counters) + COUNTER_WORDS * 8);
-    let sums = (layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + range.start) / 8;
-    for (sum, word) in image[sums..].iter_mut().zip(words_of(&slot[range])) {
+    add_words(image, range.start, words_of(&slot[range]));
+}
+
+/// Adds `words` to those of the overflow slot of the image that begin at `offset` bytes.
+fn add_words(image: &mut [AtomicU64], offset: usize, words: impl Iterator<Item = u64>) {
+    let sums = (layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + offset) / 8;
+    for (sum, word) in image[sums..].iter_mut().zip(words) {
         let sum = sum.get_mut();
         *sum = sum.wrapping_add(word);
     }
 }
 
 /// How much of a slot is worth reading, bytes.
-fn length_of(slot: &[u8]) -> usize {
+pub(super) fn length_of(slot: &[u8]) -> usize {
     let touched = words_of(&slot[offset_of!(Slot, touched)..][..8]).next().unwrap_or(0);
     // What a segment says may be anything.
     let groups = LATENCY_GROUPS.min((u64::BITS - touched.leading_zeros()) as usize);

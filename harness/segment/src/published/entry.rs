@@ -6,11 +6,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 use std::{fmt, fs};
 
 use core::mem::offset_of;
 
-use super::{Buffer, MAX_PUBLISHED_SLOTS, ReadError, SUFFIX};
+use super::{Buffer, MAX_PUBLISHED_SLOTS, ReadError, SUFFIX, Settled};
 use crate::arenas::{ARENAS_BYTES, ArenaReading};
 use crate::layout::{self, Header, LayoutError, Level, OWNERS_OFFSET, SAMPLES_STACKS};
 use crate::reader::arena_counts;
@@ -85,7 +86,16 @@ impl Entry {
     /// # Errors
     /// If it is gone, is not a segment, or not that of the process it is named after.
     pub fn read(&self, buffer: &mut Buffer) -> Result<(), ReadError> {
-        buffer.fill(self)
+        buffer.fill(self, None)
+    }
+
+    /// As [`Self::read`], but of threads that have long made no call only as much is read as tells that they still haven't.
+    /// `settled` is what was remembered of this file; `now` is the time of this reading.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_again(&self, buffer: &mut Buffer, settled: &mut Settled, now: Instant) -> Result<(), ReadError> {
+        buffer.fill(self, Some((settled, now)))
     }
 
     /// Reads its registry of arenas: what [`Self::read`] leaves out, since few ask for it.
