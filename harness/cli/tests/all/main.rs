@@ -20,6 +20,7 @@ mod objects;
 mod output;
 mod own_bench;
 mod profile;
+mod profile_diff;
 mod push;
 mod repeatable;
 mod serve;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::align::{Pair, pairs};
-use super::model::{Aggregate, Kind, Profile, Value};
+use super::model::{Aggregate, Kind, Profile, Sampling, Value, ValueUnit};
 use super::view::{Place, Site, sites};
 use crate::stats::multiple::holm;
 
@@ -58,6 +58,10 @@ pub struct Difference {
     pub values: Vec<Value>,
     /// Those that were tested, by their numbers in `values`.
     pub tested: Vec<usize>,
+    /// Variance besides that of the samples, of each value of each site, where the two were sampled differently: of what
+    /// one side has and the other's samples may have missed.
+    #[serde(skip)]
+    unseen: Vec<f64>,
     /// By what the first profile's values were multiplied, so that both are of as much work: 1 for what does not grow
     /// with the work.
     pub factors: Vec<f64>,
@@ -153,7 +157,23 @@ pub fn difference(base: &Profile, now: &Profile) -> Result<Difference, DiffError
     let main = now.main_value();
     let main_factor = factors[main];
     let weight = |site: &Site, is_now: bool| site.values[main] * if is_now { 1.0 } else { main_factor };
-    let tested: Vec<usize> = tested_names(now.kind).iter().filter_map(|name| now.value_index(name)).collect();
+    let mut tested: Vec<usize> = tested_names(now.kind).iter().filter_map(|name| now.value_index(name)).collect();
+    let mut unseen = vec![0.0; now.values.len()];
+    if matches!(now.kind, Kind::Heap | Kind::Alloc) && !same_rates(&base.sampling, &now.sampling) {
+        let missed = |index: usize| {
+            let unit = now.values[index].unit;
+            Some(missed(&base.sampling, unit)? * factors[index].powi(2) + missed(&now.sampling, unit)?)
+        };
+        let untold: Vec<&str> =
+            tested.iter().filter(|&&i| missed(i).is_none()).map(|&i| now.values[i].name.as_str()).collect();
+        if !untold.is_empty() {
+            notes.push(format!(
+                "not compared, since the two were sampled differently and one may have missed much of it: {}",
+                untold.join(", ").replace('_', " ")
+            ));
+        }
+        tested.retain(|&index| missed(index).map(|variance| unseen[index] = variance).is_some());
+    }
     let totals = |profile: &Profile, factor: &dyn Fn(usize) -> f64| -> Vec<f64> {
         (0..profile.values.len()).map(|index| profile.total(index) * factor(index)).collect()
     };
@@ -161,6 +181,7 @@ pub fn difference(base: &Profile, now: &Profile) -> Result<Difference, DiffError
         kind: now.kind,
         values: now.values.clone(),
         tested,
+        unseen,
         base_totals: totals(&base, &|index| factors[index]),
         now_totals: totals(now, &|_| 1.0),
         factors,
@@ -186,7 +207,7 @@ impl Difference {
                 let of = |site: Option<&Site>, factor: f64| {
                     site.map_or(0.0, |site| self.variance(site, index) * factor * factor)
                 };
-                (of(pair.base, self.factors[index]) + of(pair.now, 1.0)).sqrt()
+                (of(pair.base, self.factors[index]) + of(pair.now, 1.0) + self.unseen[index]).sqrt()
             })
             .collect();
         let place = pair.now.or(pair.base).map(|site| site.place.clone()).unwrap_or_default();
@@ -286,6 +307,25 @@ fn scale(base: &Profile, now: &Profile) -> (f64, Vec<String>) {
             (1.0, vec![note])
         }
         _ => (1.0, vec!["how much work each did is not known: nothing is scaled".to_owned()]),
+    }
+}
+
+/// Whether samples of both weigh the same. Then what only one of them has seen is in its variance.
+fn same_rates(a: &Sampling, b: &Sampling) -> bool {
+    (a.call_period, a.byte_period) == (b.call_period, b.byte_period)
+}
+
+/// The variance of what samples taken so may have missed at one site and hold no sign of; `None` where that may be
+/// anything: few large objects among many small ones, sampled by calls, or many small ones sampled by bytes.
+fn missed(sampling: &Sampling, unit: ValueUnit) -> Option<f64> {
+    let is_exact = sampling.call_period == Some(1) || sampling.byte_period == Some(1);
+    match (unit, sampling.call_period, sampling.byte_period) {
+        _ if is_exact => Some(0.0),
+        // X bytes are missed with probability exp(-X / period): an exponential distribution, whose variance is its mean's
+        // square.
+        (ValueUnit::Bytes, _, Some(period)) => Some((period as f64).powi(2)),
+        (ValueUnit::Count, Some(period), _) => Some((period as f64).powi(2)),
+        _ => None,
     }
 }
 
@@ -407,6 +447,22 @@ mod tests {
         assert!(found.notes[0].contains("50 documents"), "{:?}", found.notes);
         units(&mut a, 100);
         assert_eq!(difference(&a, &b).unwrap().sites.len(), 2, "without scaling, all has doubled");
+    }
+
+    #[test]
+    fn what_samples_by_calls_miss_of_bytes_is_no_news_against_exact_ones() {
+        let mut random = SplitMix64::new(4);
+        let program = [(10, 100_000), (12, 50_000)];
+        let (mut a, mut b) = (sampled(&program, 1, &mut random), sampled(&program, 4, &mut random));
+        (a.sampling.call_period, b.sampling.call_period) = (Some(1), Some(4));
+        // One object of 2 MiB, which was not sampled.
+        a.samples[0].values[1] += f64::from(1 << 21);
+        let found = difference(&a, &b).unwrap();
+        assert_eq!((&found.sites[..], &found.tested[..]), (&[][..], &[0][..]));
+        assert!(found.notes.iter().any(|note| note.contains("not compared") && note.ends_with("bytes")));
+        // Sampled by bytes too it would hardly have been missed.
+        b.sampling.byte_period = Some(1 << 16);
+        assert_eq!(difference(&a, &b).unwrap().sites.len(), 1);
     }
 
     #[test]

@@ -252,7 +252,9 @@ fn origin(frame: &sites::Frame) -> Origin {
     }
     match name::kind(frame) {
         name::Kind::Allocator => Origin::Allocator,
+        // A C library without symbols of its own calls its start by the nearest name that it exports.
         _ if STARTS.contains(&bare)
+            || bare.starts_with("__libc_")
             || HARNESS_NAMES.iter().any(|start| plain.starts_with(start))
             || HARNESS_FILES.iter().any(|part| file.contains(part)) =>
         {
