@@ -69,6 +69,7 @@ pub fn json(profile: &Profile, top: usize) -> serde_json::Value {
         "kind": profile.kind,
         "cell": profile.cell,
         "complete": profile.complete,
+        "measured": profile.measured,
         "sampling": profile.sampling,
         "totals": named(&totals),
         "exact_totals": exact,
