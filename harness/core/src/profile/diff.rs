@@ -18,6 +18,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::align::{Pair, pairs};
 use super::model::{Aggregate, Kind, Profile, Sampling, Value, ValueUnit};
 use super::view::{Place, Site, sites};
+use crate::render::human;
 use crate::stats::multiple::holm;
 
 /// The probability that even one site of two runs of the same program is called news.
@@ -288,25 +289,20 @@ fn with_values_of<'a>(base: &'a Profile, now: &Profile) -> Result<Cow<'a, Profil
 
 /// By what `base` is multiplied to be of as much work as `now`, and how that is known.
 fn scale(base: &Profile, now: &Profile) -> (f64, Vec<String>) {
-    match (&base.work, &now.work) {
-        (Some(before), Some(after)) if before.unit == after.unit && before.units > 0 && after.units > 0 => {
-            if before.units == after.units {
-                return (1.0, Vec::new());
-            }
-            let note = format!(
-                "the first profile is of {} {}s, the second of {}: what grows with the work is scaled to the second's",
-                before.units, after.unit, after.units
+    let named = |profile: &Profile| (profile.cell.workload.clone(), profile.cell.variant.clone());
+    let units = |profile: &Profile| profile.measured.map_or(0, |measured| measured.units);
+    let note = |text: &str| vec![text.to_owned()];
+    match (units(base), units(now)) {
+        _ if named(base) != named(now) => (1.0, note("their units of work may be others: nothing is scaled")),
+        (0, _) | (_, 0) => (1.0, note("how much work each did is not known: nothing is scaled")),
+        (before, after) if before == after => (1.0, Vec::new()),
+        (before, after) => {
+            let (before_text, after_text) = (human::count(before), human::count(after));
+            let text = format!(
+                "the first did {before_text} units of work, the second {after_text}: what grows with the work is scaled to the second's"
             );
-            (after.units as f64 / before.units as f64, vec![note])
+            (after as f64 / before as f64, vec![text])
         }
-        (Some(before), Some(after)) if before.unit != after.unit => {
-            let note = format!(
-                "one counts its work in {}s, the other in {}s: nothing is scaled, so compare with care",
-                before.unit, after.unit
-            );
-            (1.0, vec![note])
-        }
-        _ => (1.0, vec!["how much work each did is not known: nothing is scaled".to_owned()]),
     }
 }
 
@@ -360,7 +356,7 @@ fn named(profile: &Profile, other: &Profile) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::model::{Sample, Work};
+    use crate::profile::model::{Measured, Sample};
     use crate::profile::testing;
     use crate::stats::random::SplitMix64;
 
@@ -369,7 +365,7 @@ mod tests {
         let mut profile = testing::profile();
         let (stack, location) = (profile.stacks[1].clone(), profile.locations[2].clone());
         (profile.samples, profile.stacks) = (Vec::new(), Vec::new());
-        profile.work = Some(Work { unit: "document".to_owned(), units: 100 });
+        profile.measured = Some(Measured { units: 100, ..Measured::default() });
         for (number, &(line, calls)) in (0..).zip(calls) {
             let place = profile.locations.len() as u32;
             let mut location = location.clone();
@@ -439,12 +435,12 @@ mod tests {
         let mut random = SplitMix64::new(3);
         let mut a = sampled(&[(10, 1000), (12, 500)], 1, &mut random);
         let b = sampled(&[(10, 2000), (12, 1001)], 1, &mut random);
-        let units = |profile: &mut Profile, units| profile.work = Some(Work { unit: "document".to_owned(), units });
+        let units = |profile: &mut Profile, units| profile.measured = Some(Measured { units, ..Measured::default() });
         units(&mut a, 50);
         let found = difference(&a, &b).unwrap();
         assert_eq!((found.sites.len(), found.sites[0].place.line), (1, 12));
         assert_eq!((found.sites[0].base[0], found.sites[0].now[0]), (1000.0, 1001.0));
-        assert!(found.notes[0].contains("50 documents"), "{:?}", found.notes);
+        assert!(found.notes[0].contains("did 50 units of work"), "{:?}", found.notes);
         units(&mut a, 100);
         assert_eq!(difference(&a, &b).unwrap().sites.len(), 2, "without scaling, all has doubled");
     }
