@@ -10,9 +10,9 @@ use heapgate_core::exit;
 use heapgate_core::files;
 use heapgate_core::plan::Planned;
 use heapgate_core::profile::view::View;
-use heapgate_core::profile::{Gathered, Kind, Profile, Subject, Work, cpu, folder, heap, resolve, stacks};
+use heapgate_core::profile::{Gathered, Kind, Measured, Profile, Subject, cpu, folder, heap, resolve, stacks};
 use heapgate_core::render::{self, Options};
-use heapgate_core::report::{Build, Fingerprint, Machine, Outcome, PhaseKind, Trial};
+use heapgate_core::report::{Build, Fingerprint, Machine, Outcome, Phase, PhaseKind, Trial};
 use heapgate_core::sites::Symbols;
 use heapgate_core::supervisor::{self, Probe, Profiled, Settings, Traces};
 use heapgate_segment::layout::Level;
@@ -296,16 +296,20 @@ impl Session {
         if gathered.samples.is_empty() {
             return Err(failed.unwrap_or_else(|| self.nothing(kind, trial.as_ref(), stop)));
         }
+        let cpu_ns = gathered.exact_totals[0].filter(|_| kind == Kind::Cpu);
+        let phase = trial.as_ref().and_then(measured).filter(|phase| phase.ended);
         let subject = Subject {
             cell: self.planned.cell.clone(),
             fingerprint: Fingerprint { build: self.build.clone(), machine: Machine::detect() },
             created_unix_s,
             complete: outcome.is_some_and(Outcome::is_completed),
+            measured: phase.map(|phase| Measured {
+                wall_s: phase.wall_s,
+                cpu_ns: cpu_ns.or(phase.process.map(|process| process.cpu_ns as f64)).unwrap_or(0.0),
+                units: phase.units,
+            }),
         };
-        let measured = trial.iter().flat_map(|trial| &trial.phases).find(|phase| phase.kind == PhaseKind::Measure);
-        let mut profile = resolve(subject, gathered, &modules, symbols);
-        profile.work = measured.map(|phase| Work { unit: self.planned.unit.clone(), units: phase.units });
-        Ok((profile, failed))
+        Ok((resolve(subject, gathered, &modules, symbols), failed))
     }
 
     /// What to ask the child for, and how much it is to count meanwhile: no more than the profile needs.
@@ -380,7 +384,7 @@ fn profiled(spec: &AllocatorSpec, rate_bytes: u64) -> AllocatorSpec {
 }
 
 fn gather(kind: Kind, traces: Traces, trial: Option<&Trial>, rates: Rates) -> Gathered {
-    let measured = trial.and_then(|trial| trial.phases.iter().find(|phase| phase.kind == PhaseKind::Measure));
+    let measured = trial.and_then(measured);
     let exact_heap = || match measured {
         None => vec![None; 6],
         Some(phase) => [
@@ -410,6 +414,10 @@ fn gather(kind: Kind, traces: Traces, trial: Option<&Trial>, rates: Rates) -> Ga
             }
         },
     }
+}
+
+fn measured(trial: &Trial) -> Option<&Phase> {
+    trial.phases.iter().find(|phase| phase.kind == PhaseKind::Measure)
 }
 
 /// How a trial ended, and the last of what it printed.

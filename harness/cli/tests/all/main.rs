@@ -24,6 +24,7 @@ mod own_bench;
 mod planted;
 mod probes;
 mod profile;
+mod profile_diff;
 mod push;
 mod repeatable;
 mod serve;

@@ -1,8 +1,9 @@
 //! `heapgate profile` on the real binary: the right sites, every form readable, and what goes wrong said.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use crate::common::processes::{Running, children_of, send, wait_for};
 use crate::common::{HEAPGATE, Place, Ran};
 use serde_json::Value;
 
@@ -149,4 +150,27 @@ fn a_profile_without_samples_says_why() {
     let place = Place::new();
     let ran = place.run(&format!("profile stall {QUICK} --threshold 60000000"));
     ran.ends_with(4).says(&["nothing was sampled", "--threshold"]);
+}
+
+#[test]
+fn an_interrupted_profile_keeps_what_was_gathered() {
+    let place = Place::new();
+    let arguments =
+        "profile alloc tokenize/wordpiece-heap --param document=repeated --steps 1000000 --every 100 -o out";
+    let child = place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
+    let child = Running::new(child);
+    // Its own child is well in the measured phase once it has worked for so long: seen by its CPU time, not by a clock.
+    wait_for("a child that works", || children_of(child.pid()).into_iter().find(|&pid| cpu_ticks(pid) > 100));
+    send(child.pid(), libc::SIGINT);
+    let ran = Ran::from(child.output()).ends_with(130).says(&["interrupted", "out"]);
+    assert!(ran.stdout.contains("interrupted") && ran.stdout.contains("tokenize/heap.rs"), "{}", ran.stdout);
+    let model = model(&place, "out", &["calls"]);
+    assert_eq!(model["complete"], false);
+}
+
+/// User time of a process, in ticks of the kernel (a hundredth of a second); 0 if it is gone.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    after.split_whitespace().nth(11).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
 }

@@ -16,8 +16,9 @@ use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::align::{Pair, pairs};
-use super::model::{Aggregate, Kind, Profile, Value};
+use super::model::{Aggregate, Kind, Profile, Sampling, Value, ValueUnit};
 use super::view::{Place, Site, sites};
+use crate::render::human;
 use crate::stats::multiple::holm;
 
 /// The probability that even one site of two runs of the same program is called news.
@@ -58,6 +59,10 @@ pub struct Difference {
     pub values: Vec<Value>,
     /// Those that were tested, by their numbers in `values`.
     pub tested: Vec<usize>,
+    /// Variance besides that of the samples, of each value of each site, where the two were sampled differently: of what
+    /// one side has and the other's samples may have missed.
+    #[serde(skip)]
+    unseen: Vec<f64>,
     /// By what the first profile's values were multiplied, so that both are of as much work: 1 for what does not grow
     /// with the work.
     pub factors: Vec<f64>,
@@ -153,7 +158,23 @@ pub fn difference(base: &Profile, now: &Profile) -> Result<Difference, DiffError
     let main = now.main_value();
     let main_factor = factors[main];
     let weight = |site: &Site, is_now: bool| site.values[main] * if is_now { 1.0 } else { main_factor };
-    let tested: Vec<usize> = tested_names(now.kind).iter().filter_map(|name| now.value_index(name)).collect();
+    let mut tested: Vec<usize> = tested_names(now.kind).iter().filter_map(|name| now.value_index(name)).collect();
+    let mut unseen = vec![0.0; now.values.len()];
+    if matches!(now.kind, Kind::Heap | Kind::Alloc) && !same_rates(&base.sampling, &now.sampling) {
+        let missed = |index: usize| {
+            let unit = now.values[index].unit;
+            Some(missed(&base.sampling, unit)? * factors[index].powi(2) + missed(&now.sampling, unit)?)
+        };
+        let untold: Vec<&str> =
+            tested.iter().filter(|&&i| missed(i).is_none()).map(|&i| now.values[i].name.as_str()).collect();
+        if !untold.is_empty() {
+            notes.push(format!(
+                "not compared, since the two were sampled differently and one may have missed much of it: {}",
+                untold.join(", ").replace('_', " ")
+            ));
+        }
+        tested.retain(|&index| missed(index).map(|variance| unseen[index] = variance).is_some());
+    }
     let totals = |profile: &Profile, factor: &dyn Fn(usize) -> f64| -> Vec<f64> {
         (0..profile.values.len()).map(|index| profile.total(index) * factor(index)).collect()
     };
@@ -161,6 +182,7 @@ pub fn difference(base: &Profile, now: &Profile) -> Result<Difference, DiffError
         kind: now.kind,
         values: now.values.clone(),
         tested,
+        unseen,
         base_totals: totals(&base, &|index| factors[index]),
         now_totals: totals(now, &|_| 1.0),
         factors,
@@ -186,7 +208,7 @@ impl Difference {
                 let of = |site: Option<&Site>, factor: f64| {
                     site.map_or(0.0, |site| self.variance(site, index) * factor * factor)
                 };
-                (of(pair.base, self.factors[index]) + of(pair.now, 1.0)).sqrt()
+                (of(pair.base, self.factors[index]) + of(pair.now, 1.0) + self.unseen[index]).sqrt()
             })
             .collect();
         let place = pair.now.or(pair.base).map(|site| site.place.clone()).unwrap_or_default();
@@ -267,25 +289,39 @@ fn with_values_of<'a>(base: &'a Profile, now: &Profile) -> Result<Cow<'a, Profil
 
 /// By what `base` is multiplied to be of as much work as `now`, and how that is known.
 fn scale(base: &Profile, now: &Profile) -> (f64, Vec<String>) {
-    match (&base.work, &now.work) {
-        (Some(before), Some(after)) if before.unit == after.unit && before.units > 0 && after.units > 0 => {
-            if before.units == after.units {
-                return (1.0, Vec::new());
-            }
-            let note = format!(
-                "the first profile is of {} {}s, the second of {}: what grows with the work is scaled to the second's",
-                before.units, after.unit, after.units
+    let named = |profile: &Profile| (profile.cell.workload.clone(), profile.cell.variant.clone());
+    let units = |profile: &Profile| profile.measured.map_or(0, |measured| measured.units);
+    let note = |text: &str| vec![text.to_owned()];
+    match (units(base), units(now)) {
+        _ if named(base) != named(now) => (1.0, note("their units of work may be others: nothing is scaled")),
+        (0, _) | (_, 0) => (1.0, note("how much work each did is not known: nothing is scaled")),
+        (before, after) if before == after => (1.0, Vec::new()),
+        (before, after) => {
+            let (before_text, after_text) = (human::count(before), human::count(after));
+            let text = format!(
+                "the first did {before_text} units of work, the second {after_text}: what grows with the work is scaled to the second's"
             );
-            (after.units as f64 / before.units as f64, vec![note])
+            (after as f64 / before as f64, vec![text])
         }
-        (Some(before), Some(after)) if before.unit != after.unit => {
-            let note = format!(
-                "one counts its work in {}s, the other in {}s: nothing is scaled, so compare with care",
-                before.unit, after.unit
-            );
-            (1.0, vec![note])
-        }
-        _ => (1.0, vec!["how much work each did is not known: nothing is scaled".to_owned()]),
+    }
+}
+
+/// Whether samples of both weigh the same. Then what only one of them has seen is in its variance.
+fn same_rates(a: &Sampling, b: &Sampling) -> bool {
+    (a.call_period, a.byte_period) == (b.call_period, b.byte_period)
+}
+
+/// The variance of what samples taken so may have missed at one site and hold no sign of; `None` where that may be
+/// anything: few large objects among many small ones, sampled by calls, or many small ones sampled by bytes.
+fn missed(sampling: &Sampling, unit: ValueUnit) -> Option<f64> {
+    let is_exact = sampling.call_period == Some(1) || sampling.byte_period == Some(1);
+    match (unit, sampling.call_period, sampling.byte_period) {
+        _ if is_exact => Some(0.0),
+        // X bytes are missed with probability exp(-X / period): an exponential distribution, whose variance is its mean's
+        // square.
+        (ValueUnit::Bytes, _, Some(period)) => Some((period as f64).powi(2)),
+        (ValueUnit::Count, Some(period), _) => Some((period as f64).powi(2)),
+        _ => None,
     }
 }
 
@@ -320,7 +356,7 @@ fn named(profile: &Profile, other: &Profile) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::model::{Sample, Work};
+    use crate::profile::model::{Measured, Sample};
     use crate::profile::testing;
     use crate::stats::random::SplitMix64;
 
@@ -329,7 +365,7 @@ mod tests {
         let mut profile = testing::profile();
         let (stack, location) = (profile.stacks[1].clone(), profile.locations[2].clone());
         (profile.samples, profile.stacks) = (Vec::new(), Vec::new());
-        profile.work = Some(Work { unit: "document".to_owned(), units: 100 });
+        profile.measured = Some(Measured { units: 100, ..Measured::default() });
         for (number, &(line, calls)) in (0..).zip(calls) {
             let place = profile.locations.len() as u32;
             let mut location = location.clone();
@@ -399,14 +435,30 @@ mod tests {
         let mut random = SplitMix64::new(3);
         let mut a = sampled(&[(10, 1000), (12, 500)], 1, &mut random);
         let b = sampled(&[(10, 2000), (12, 1001)], 1, &mut random);
-        let units = |profile: &mut Profile, units| profile.work = Some(Work { unit: "document".to_owned(), units });
+        let units = |profile: &mut Profile, units| profile.measured = Some(Measured { units, ..Measured::default() });
         units(&mut a, 50);
         let found = difference(&a, &b).unwrap();
         assert_eq!((found.sites.len(), found.sites[0].place.line), (1, 12));
         assert_eq!((found.sites[0].base[0], found.sites[0].now[0]), (1000.0, 1001.0));
-        assert!(found.notes[0].contains("50 documents"), "{:?}", found.notes);
+        assert!(found.notes[0].contains("did 50 units of work"), "{:?}", found.notes);
         units(&mut a, 100);
         assert_eq!(difference(&a, &b).unwrap().sites.len(), 2, "without scaling, all has doubled");
+    }
+
+    #[test]
+    fn what_samples_by_calls_miss_of_bytes_is_no_news_against_exact_ones() {
+        let mut random = SplitMix64::new(4);
+        let program = [(10, 100_000), (12, 50_000)];
+        let (mut a, mut b) = (sampled(&program, 1, &mut random), sampled(&program, 4, &mut random));
+        (a.sampling.call_period, b.sampling.call_period) = (Some(1), Some(4));
+        // One object of 2 MiB, which was not sampled.
+        a.samples[0].values[1] += f64::from(1 << 21);
+        let found = difference(&a, &b).unwrap();
+        assert_eq!((&found.sites[..], &found.tested[..]), (&[][..], &[0][..]));
+        assert!(found.notes.iter().any(|note| note.contains("not compared") && note.ends_with("bytes")));
+        // Sampled by bytes too it would hardly have been missed.
+        b.sampling.byte_period = Some(1 << 16);
+        assert_eq!(difference(&a, &b).unwrap().sites.len(), 1);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub fn graph(profile: &Profile, index: usize, view: View) -> io::Result<Option<S
     options.count_name = unit(value).to_owned();
     options.min_width = LEAST_WIDTH_PERCENT;
     options.deterministic = true;
-    options.font_type = "ui-monospace, monospace".to_owned();
+    options.font_type = "monospace".to_owned();
     options.colors = match profile.kind {
         Kind::Cpu => flamegraph::Palette::Multi(flamegraph::color::MultiPalette::Rust),
         Kind::Heap | Kind::Alloc => flamegraph::Palette::Basic(flamegraph::color::BasicPalette::Mem),
@@ -41,7 +41,9 @@ pub fn graph(profile: &Profile, index: usize, view: View) -> io::Result<Option<S
 }
 
 fn title(profile: &Profile, value: &Value) -> String {
-    format!("{} · {} · {}", profile.cell, profile.kind, value.name.replace('_', " "))
+    let what = value.name.replace('_', " ");
+    let kind = profile.kind.name();
+    if what == kind { format!("{} · {kind}", profile.cell) } else { format!("{} · {kind} · {what}", profile.cell) }
 }
 
 pub(super) fn unit(value: &Value) -> &'static str {

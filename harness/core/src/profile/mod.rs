@@ -24,7 +24,7 @@ pub(crate) mod testing;
 pub mod view;
 
 pub use model::{
-    Aggregate, Frame, Kind, Location, Module, Origin, PROFILE_SCHEMA_VERSION, Profile, Sample, Sampling, Value,
-    ValueUnit, Work,
+    Aggregate, Frame, Kind, Location, Measured, Module, Origin, PROFILE_SCHEMA_VERSION, Profile, Sample, Sampling,
+    Value, ValueUnit,
 };
 pub use resolve::{Gathered, RawSample, Subject, resolve};

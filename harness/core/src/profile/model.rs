@@ -120,9 +120,8 @@ pub struct Profile {
     pub created_unix_s: u64,
     /// Whether the run ended by itself. What an interrupted one has gathered is right as far as it goes.
     pub complete: bool,
-    /// How much work the measured phase did; absent where that is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub work: Option<Work>,
+    /// How long the measured phase took while it was profiled; null if it did not end.
+    pub measured: Option<Measured>,
     /// How samples were taken.
     pub sampling: Sampling,
     /// What the values of each sample are, in their order.
@@ -146,13 +145,15 @@ pub struct Profile {
     pub notes: Vec<String>,
 }
 
-/// How much work a run did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What the measured phase took.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Work {
-    /// What is counted, singular.
-    pub unit: String,
-    /// How many.
+pub struct Measured {
+    /// Wall time, s.
+    pub wall_s: f64,
+    /// CPU time of the process, ns; of a CPU profile without the profiler's own start.
+    pub cpu_ns: f64,
+    /// Units of work done.
     pub units: u64,
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{Frame, Kind, Location, Module, Origin, PROFILE_SCHEMA_VERSION, Profile, Sample, Sampling, Value};
+use super::model::{
+    Frame, Kind, Location, Measured, Module, Origin, PROFILE_SCHEMA_VERSION, Profile, Sample, Sampling, Value,
+};
 use crate::report::{Cell, Fingerprint};
 use crate::sites::{self, Modules, Symbols, name};
 
@@ -17,6 +19,8 @@ pub struct Subject {
     pub created_unix_s: u64,
     /// Whether it ended by itself.
     pub complete: bool,
+    /// How long its measured phase took.
+    pub measured: Option<Measured>,
 }
 
 /// What was gathered, before addresses have names.
@@ -81,7 +85,7 @@ pub fn resolve(subject: Subject, gathered: Gathered, modules: &Modules, symbols:
         fingerprint: subject.fingerprint,
         created_unix_s: subject.created_unix_s,
         complete: subject.complete,
-        work: None,
+        measured: subject.measured,
         sampling,
         values,
         exact_totals,
@@ -252,7 +256,9 @@ fn origin(frame: &sites::Frame) -> Origin {
     }
     match name::kind(frame) {
         name::Kind::Allocator => Origin::Allocator,
+        // A C library without symbols of its own calls its start by the nearest name that it exports.
         _ if STARTS.contains(&bare)
+            || bare.starts_with("__libc_")
             || HARNESS_NAMES.iter().any(|start| plain.starts_with(start))
             || HARNESS_FILES.iter().any(|part| file.contains(part)) =>
         {

@@ -35,7 +35,7 @@ pub(crate) fn profile() -> Profile {
         fingerprint: Fingerprint::default(),
         created_unix_s: 1_700_000_000,
         complete: true,
-        work: None,
+        measured: None,
         sampling: Sampling { description: "one call in 64".to_owned(), samples: 30, ..Sampling::default() },
         values: vec![value("calls", ValueUnit::Count), value("bytes", ValueUnit::Bytes)],
         exact_totals: vec![Some(1000.0), None],

@@ -69,6 +69,7 @@ pub fn json(profile: &Profile, top: usize) -> serde_json::Value {
         "kind": profile.kind,
         "cell": profile.cell,
         "complete": profile.complete,
+        "measured": profile.measured,
         "sampling": profile.sampling,
         "totals": named(&totals),
         "exact_totals": exact,
@@ -104,7 +105,7 @@ pub(super) fn columns(profile: &Profile) -> Vec<Column> {
         Kind::Alloc => {
             let mut columns = vec![
                 column("calls", 6, |p, s| percent(share(p, 0, s.values[0]))),
-                column("±", 4, |p, s| error(p, s)),
+                column("±", 4, error),
                 column("bytes", 6, |p, s| {
                     p.value_index("bytes").map_or("-".to_owned(), |index| percent(share(p, index, s.values[index])))
                 }),

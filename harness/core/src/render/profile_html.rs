@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::human;
 use super::page::shell::{self, escaped};
 use super::profile::{columns, how, text};
@@ -40,7 +43,7 @@ pub fn render(profiles: &[Profile], view: View, top: usize) -> String {
 /// which, like the page, may load nothing.
 fn framed(head: &str) -> String {
     const STYLE: &str = "iframe.flame{width:100%;border:1px solid var(--line);border-radius:4px;background:#fff}";
-    head.replacen("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline'; frame-src 'self';", 1)
+    head.replacen("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline'; frame-src data:;", 1)
         .replacen("</style>", &format!("{STYLE}</style>"), 1)
 }
 
@@ -63,12 +66,12 @@ fn push(out: &mut String, profile: &Profile, view: View, top: usize) {
         let height = height(&svg);
         let _ = writeln!(
             out,
-            "<details{}><summary>{}</summary><iframe class=\"flame\" sandbox=\"allow-scripts\" loading=\"lazy\" title=\"flame graph of {}\" style=\"height:{}px\" srcdoc=\"{}\"></iframe></details>",
+            "<details{}><summary>{}</summary><iframe class=\"flame\" sandbox=\"allow-scripts\" loading=\"lazy\" title=\"flame graph of {}\" style=\"height:{}px\" src=\"data:image/svg+xml;base64,{}\"></iframe></details>",
             if index == main { " open" } else { "" },
             escaped(&value.name.replace('_', " ")),
             escaped(&value.name),
             height + 16,
-            escaped(&document(&svg))
+            BASE64_STANDARD.encode(&svg)
         );
     }
     let columns = columns(profile);
@@ -94,12 +97,6 @@ const fn about(kind: Kind) -> &'static str {
         Kind::Alloc => "where allocations are made",
         Kind::Stall => "where slow calls of the allocator are made",
     }
-}
-
-/// A document of the graph alone, without what stands before the SVG element.
-fn document(svg: &str) -> String {
-    let from = svg.find("<svg").unwrap_or(0);
-    format!("<!doctype html><meta charset=utf-8><style>body{{margin:0}}</style>{}", &svg[from..])
 }
 
 /// The height that the graph asks for.

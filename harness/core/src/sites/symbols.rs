@@ -83,11 +83,13 @@ fn unnamed(place: Place<'_>) -> Frame {
     Frame { function: format!("{module}+{:#x}", place.offset), file: None, line: 0 }
 }
 
+/// Where a part of a file is meant to be in memory: offset, length, address.
+type Segment = (u64, u64, u64);
+
 /// One executable or library.
 struct Symbolizer {
     loader: Loader,
-    /// Where parts of the file are meant to be in memory: offset, length, address.
-    segments: Vec<(u64, u64, u64)>,
+    segments: Vec<Segment>,
     facts: FileFacts,
 }
 
@@ -101,7 +103,7 @@ impl Symbolizer {
 
     /// Where the file means byte `offset` of it to be in memory.
     fn address(&self, offset: u64) -> Option<u64> {
-        let within = |&&(start, length, _): &&(u64, u64, u64)| offset >= start && offset - start < length;
+        let within = |&&(start, length, _): &&Segment| offset >= start && offset - start < length;
         let &(start, _, address) = self.segments.iter().find(within)?;
         Some(address.wrapping_add(offset - start))
     }
@@ -139,7 +141,7 @@ impl Symbolizer {
 }
 
 /// Where parts of a file are in memory, and what it says of itself.
-fn look_at(path: &Path) -> Option<(Vec<(u64, u64, u64)>, FileFacts)> {
+fn look_at(path: &Path) -> Option<(Vec<Segment>, FileFacts)> {
     let cache = ReadCache::new(File::open(path).ok()?);
     let file = object::File::parse(&cache).ok()?;
     let segments =
