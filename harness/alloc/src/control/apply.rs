@@ -29,9 +29,12 @@ const LOOK_NEAR_EVERY: Duration = Duration::from_millis(10);
 /// The most that decay may take while the soft limit asks for a shorter one.
 const SHORT_DECAY_MS: i64 = 1000;
 
-/// And while it asks for pages to go back at once. Not 0, at which each free that empties a page is a call of the kernel: the
-/// purges do what is left, and this costs a tenth of the throughput that 0 does (docs/steering.md).
-const SHORTEST_DECAY_MS: i64 = 100;
+/// And from the step of purging on, which does the rest.
+const SHORTER_DECAY_MS: i64 = 100;
+
+/// And near the limit, where what is freed must not add up between two purges. Each free that empties a page is a call of the
+/// kernel then, which costs a quarter of the throughput of a busy program (docs/steering.md), so not before.
+const SHORTEST_DECAY_MS: i64 = 0;
 
 /// What is asked for, apart from what the soft limit makes of it.
 #[derive(Debug)]
@@ -308,7 +311,11 @@ impl Steer {
                     if let Some(steering) = steering() {
                         steering.soft_limit_purged();
                     }
-                    jemalloc::purge()
+                    let done = jemalloc::purge();
+                    if let (Some(controller), Some(resident_bytes)) = (&mut self.controller, trace::rss_bytes()) {
+                        controller.purged(resident_bytes);
+                    }
+                    done
                 }
                 Action::Ask | Action::Relieve => {
                     let is_high = action == Action::Ask;
@@ -341,7 +348,8 @@ fn shortened(wanted_ms: i64, step: Step) -> i64 {
     let most = match step {
         Step::Calm => return wanted_ms,
         Step::Decay => SHORT_DECAY_MS,
-        Step::Purge | Step::Background | Step::Callback => SHORTEST_DECAY_MS,
+        Step::Purge => SHORTER_DECAY_MS,
+        Step::Background | Step::Callback => SHORTEST_DECAY_MS,
     };
     if wanted_ms < 0 { most } else { wanted_ms.min(most) }
 }
@@ -385,9 +393,10 @@ mod tests {
             (-1, Step::Calm, -1),
             (10_000, Step::Calm, 10_000),
             (-1, Step::Decay, SHORT_DECAY_MS),
-            (10_000, Step::Purge, SHORTEST_DECAY_MS),
+            (10_000, Step::Purge, SHORTER_DECAY_MS),
+            (10_000, Step::Background, SHORTEST_DECAY_MS),
             (0, Step::Callback, 0),
-            (50, Step::Background, 50),
+            (50, Step::Purge, 50),
         ] {
             assert_eq!(shortened(wanted, step), in_force);
         }

@@ -53,11 +53,18 @@ const CALM_FOR: Duration = Duration::from_secs(2);
 /// Between two purges, at first: a purge of a GiB takes some 100 ms.
 const PURGE_EVERY: Duration = Duration::from_millis(250);
 
+/// The same from [`Step::Background`] on, if the last purge was worth it: a thread can fill 250 MB in 250 ms, which may be more than
+/// there is between the soft limit and the kernel's.
+const PURGE_URGENTLY_EVERY: Duration = Duration::from_millis(20);
+
 /// Between two purges, at most.
 const PURGE_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
 /// A purge that gives back less than this share of the limit was in vain.
 const WORTH_A_PURGE: f64 = 0.02;
+
+/// A rise of this share of the limit above what a purge in vain has left is memory that may be worth one again.
+const RISE_SINCE: f64 = 0.05;
 
 /// Between two calls of the program's callback: it may take a while to show.
 const CALLBACK_EVERY: Duration = Duration::from_secs(1);
@@ -88,7 +95,10 @@ pub struct Controller {
     last_purge: Option<Duration>,
     /// What was resident before a purge whose effect has not been looked at.
     purged_at: Option<u64>,
-    purge_every: Duration,
+    /// Purges since the last one that was worth it.
+    in_vain: u32,
+    /// What the last of them left.
+    left: u64,
     last_call: Option<Duration>,
 }
 
@@ -102,7 +112,8 @@ impl Controller {
             below_since: None,
             last_purge: None,
             purged_at: None,
-            purge_every: PURGE_EVERY,
+            in_vain: 0,
+            left: 0,
             last_call: None,
         }
     }
@@ -126,7 +137,7 @@ impl Controller {
     }
 
     /// Decides at the time `now`, which never goes back, with `resident` bytes. What it asks for is done before the next look,
-    /// which judges by what is resident then whether a purge was worth it.
+    /// which judges whether a purge was worth it, unless [`Self::purged`] has.
     pub fn look(&mut self, now: Duration, resident: u64) -> Actions {
         let share = self.share(resident);
         let before = self.step;
@@ -154,24 +165,39 @@ impl Controller {
         resident as f64 / self.limit as f64
     }
 
-    fn purge(&mut self, now: Duration, resident: u64) -> bool {
-        if self.step < Step::Purge {
-            (self.last_purge, self.purged_at, self.purge_every) = (None, None, PURGE_EVERY);
-            return false;
-        }
+    /// Judges a purge by what is `resident` right after it, not at the next look, when a busy program has filled it again.
+    pub fn purged(&mut self, resident: u64) {
         if let Some(before) = self.purged_at.take() {
             let gave_back = before.saturating_sub(resident) as f64;
-            self.purge_every = if gave_back >= WORTH_A_PURGE * self.limit as f64 {
-                PURGE_EVERY
-            } else {
-                (self.purge_every * 2).min(PURGE_AT_LEAST_EVERY)
-            };
+            let was_worth_it = gave_back >= WORTH_A_PURGE * self.limit as f64;
+            self.in_vain = if was_worth_it { 0 } else { self.in_vain.saturating_add(1) };
+            self.left = resident;
+        }
+    }
+
+    /// How long to wait between two purges now.
+    fn purge_every(&self, resident: u64) -> Duration {
+        if self.in_vain == 0 && self.share(resident) >= Step::Background.begins_at() {
+            return PURGE_URGENTLY_EVERY;
+        }
+        let doubled = 1_u32.checked_shl(self.in_vain).unwrap_or(u32::MAX);
+        PURGE_EVERY.saturating_mul(doubled).min(PURGE_AT_LEAST_EVERY)
+    }
+
+    fn purge(&mut self, now: Duration, resident: u64) -> bool {
+        if self.step < Step::Purge {
+            (self.last_purge, self.purged_at, self.in_vain) = (None, None, 0);
+            return false;
+        }
+        self.purged(resident);
+        if resident.saturating_sub(self.left) as f64 >= RISE_SINCE * self.limit as f64 {
+            self.in_vain = 0;
         }
         // Between a step's end and its beginning there is nothing to purge for.
         if self.share(resident) < Step::Purge.begins_at() {
             return false;
         }
-        if self.last_purge.is_some_and(|last| now.saturating_sub(last) < self.purge_every) {
+        if self.last_purge.is_some_and(|last| now.saturating_sub(last) < self.purge_every(resident)) {
             return false;
         }
         (self.last_purge, self.purged_at) = (Some(now), Some(resident));
@@ -275,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn purges_that_help_go_on_at_their_pace() {
+    fn purges_that_help_go_on_as_often_as_memory_fills() {
         let (mut controller, mut resident, mut purges) = (Controller::new(LIMIT), 900, 0);
         for look in 0..3_000 {
             let actions = controller.look(Duration::from_millis(10 * look), resident);
@@ -285,7 +311,19 @@ mod tests {
                 resident -= 100;
             }
         }
-        assert_eq!(purges, 30 * 4);
+        // From 825 to 920 in 20 looks: before the quarter of a second is over.
+        assert_eq!(purges, 30_000 / 200);
+    }
+
+    #[test]
+    fn memory_that_rises_after_a_purge_in_vain_is_purged_soon() {
+        let mut controller = Controller::new(LIMIT);
+        let mut purges_at =
+            |ms, resident| controller.look(Duration::from_millis(ms), resident).contains(&Some(Action::Purge));
+        assert!(purges_at(0, 900));
+        // It gave nothing back; the next would be half a second later.
+        assert!(!purges_at(300, 900));
+        assert!(purges_at(310, 955));
     }
 
     #[test]
@@ -297,6 +335,6 @@ mod tests {
         });
         let times = |wanted| actions.iter().filter(move |a| a.1 == wanted).map(|a| a.0);
         assert!(times(Action::Ask).zip(times(Action::Ask).skip(1)).all(|(a, b)| b - a >= CALLBACK_EVERY));
-        assert!(times(Action::Purge).zip(times(Action::Purge).skip(1)).all(|(a, b)| b - a >= PURGE_EVERY));
+        assert!(times(Action::Purge).zip(times(Action::Purge).skip(1)).all(|(a, b)| b - a >= PURGE_URGENTLY_EVERY));
     }
 }
