@@ -27,11 +27,10 @@ use crate::fail::Failure;
 /// soft_limit (bytes, off). docs/steering.md says what each does and costs.
 #[derive(Debug, Args)]
 #[command(
-    verbatim_doc_comment,
     group(ArgGroup::new("target").required(true).args(["pid", "all_of"])),
     after_help = "\
-Exit code 0 if all was acknowledged, 2 if a setting or a process is not what it should be, 1 if a process refused or gave no
-answer.
+Exit code 0: all acknowledged; 2: a setting or a process is not what it should
+be; 1: a process refused, or gave no answer.
 
 Examples:
   heapgate tune --pid 4711 dirty_decay_ms=0 muzzy_decay_ms=0
