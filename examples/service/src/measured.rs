@@ -11,7 +11,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Counts and is published from now on (`HEAPGATE_VERSION` says under which version), and keeps jemalloc's figures fresh for whoever reads from outside. What fails here
 /// costs the figures, not the service.
 pub(crate) fn begin() {
-    let publication = Publication::new("tokenizer").allocator("jemalloc");
+    let publication = Publication::new("tokenizer").allocator("jemalloc").profiling();
     if let Err(error) = publication.publish() {
         eprintln!("tokenizer-service: {error}; running on unmeasured");
     }

@@ -246,9 +246,10 @@ fn lives() {
     let worker = std::thread::Builder::new().name("grower".to_owned()).spawn(|| {
         // The name is looked up again as samples come.
         (0..8).for_each(|_| drop(black_box(Vec::<u8>::with_capacity(10))));
-        let mut grows: Vec<u8> = Vec::with_capacity(5003);
+        let mut grows = black_box(Vec::<u8>::with_capacity(5003));
         grows.reserve_exact(black_box(5004));
-        let other: Vec<u8> = Vec::with_capacity(5005);
+        let grows = black_box(grows);
+        let other = black_box(Vec::<u8>::with_capacity(5005));
         drop(grows);
         drop(other);
     });

@@ -26,7 +26,7 @@ use crate::run::unix_s;
 use crate::source::Source;
 
 /// Where profiles are written where nobody says.
-const FOLDER: &str = "target/heapgate/profile";
+pub const FOLDER: &str = "target/heapgate/profile";
 /// The page of all kinds.
 pub const PAGE: &str = "profile.html";
 

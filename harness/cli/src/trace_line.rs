@@ -98,7 +98,8 @@ mod tests {
 
     const LINE: &str = "heapgate-trace v=2 t=2026-01-31T12:00:00.123Z pid=42 service=tokenizer level=sampled up_s=3.001 \
                         threads=4 live_objects=-7 live_bytes=99 allocs=1000 reallocs=5 frees=900 alloc_bytes=123456 \
-                        rss_bytes=- interval_s=1.000 timed=900 interrupted=1 stall_p99_ns=250 stall_max_ns=- last=0";
+                        rss_bytes=- interval_s=1.000 timed=900 interrupted=1 stall_p99_ns=250 stall_max_ns=- last=0 \
+                        dirty_decay_ms=-1 muzzy_decay_ms=0 soft_limit_bytes=- soft_limit_step=- setting_changes=3";
 
     fn damage(line: &str) -> String {
         parse(line).expect_err("damaged").to_string()
@@ -109,13 +110,21 @@ mod tests {
         let Ok(Found::Json(json)) = parse(LINE) else { panic!("{:?}", parse(LINE)) };
         assert_eq!(
             json,
-            "{\"v\":1,\"t\":\"2026-01-31T12:00:00.123Z\",\"pid\":42,\"service\":\"tokenizer\",\"level\":\"sampled\",\
+            "{\"v\":2,\"t\":\"2026-01-31T12:00:00.123Z\",\"pid\":42,\"service\":\"tokenizer\",\"level\":\"sampled\",\
              \"up_s\":3.001,\"threads\":4,\"live_objects\":-7,\"live_bytes\":99,\"allocs\":1000,\"reallocs\":5,\
              \"frees\":900,\"alloc_bytes\":123456,\"rss_bytes\":null,\"interval_s\":1.000,\"timed\":900,\
-             \"interrupted\":1,\"stall_p99_ns\":250,\"stall_max_ns\":null,\"last\":false}"
+             \"interrupted\":1,\"stall_p99_ns\":250,\"stall_max_ns\":null,\"last\":false,\"dirty_decay_ms\":-1,\
+             \"muzzy_decay_ms\":0,\"soft_limit_bytes\":null,\"soft_limit_step\":null,\"setting_changes\":3}"
         );
         serde_json::from_str::<serde_json::Value>(&json).expect("JSON");
         assert_eq!(parse(&format!("Jan 31 12:00:00 host tokenizer[42]: {LINE}")), parse(LINE));
+    }
+
+    #[test]
+    fn lines_of_the_first_version_are_read_still() {
+        let (line, _) = LINE.split_once(" dirty_decay_ms").expect("there");
+        let Ok(Found::Json(json)) = parse(&line.replace("v=2", "v=1")) else { panic!("{line}") };
+        assert!(json.starts_with("{\"v\":1,") && json.ends_with(",\"last\":false}"), "{json}");
     }
 
     #[test]
@@ -127,9 +136,9 @@ mod tests {
 
     #[test]
     fn another_version_is_named() {
-        assert!(damage(&LINE.replace("v=1", "v=2")).contains("version 2, newer"));
-        assert!(damage(&LINE.replace("v=1", "v=0")).contains("version 0"));
-        assert!(damage(&LINE.replace("v=1", "v=x")).contains("no version"));
+        assert!(damage(&LINE.replace("v=2", "v=3")).contains("version 3, newer"));
+        assert!(damage(&LINE.replace("v=2", "v=0")).contains("version 0"));
+        assert!(damage(&LINE.replace("v=2", "v=x")).contains("no version"));
     }
 
     #[test]
@@ -151,7 +160,7 @@ mod tests {
             ("up_s=3.001", "up_s=3.1", "up_s can't be"),
             ("allocs=1000", "allocs=01000", "allocs can't be"),
             ("last=0", "last=2", "last can't be"),
-            ("last=0", "last=0 more=1", "'more=1' after its last field"),
+            ("changes=3", "changes=3 more=1", "'more=1' after its last field"),
             ("threads=4 ", "threads=4  ", "'' where live_objects should be"),
         ] {
             let error = damage(&LINE.replace(from, to));

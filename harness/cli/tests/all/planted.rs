@@ -37,6 +37,7 @@ fn the_planted_program() {
         Ok("leak") => arenas(true),
         Ok("no leak") => arenas(false),
         Ok("calls") => calls(),
+        Ok("allocate") => allocates(),
         _ => {}
     }
 }
@@ -94,6 +95,27 @@ fn calls() {
     drop(kept);
     heapgate_region::purge();
     wait();
+}
+
+/// Lets itself be asked for stacks, and allocates until it is told to end.
+fn allocates() {
+    heapgate_alloc::Publication::new(SERVICE).profiling().publish().expect("published");
+    std::thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(|| {
+            loop {
+                one_that_allocates()
+            }
+        })
+        .expect("started");
+    wait();
+}
+
+/// The site that a profile is to name. As large as this, the C library clears it each time, which takes longer than 1 µs.
+#[inline(never)]
+fn one_that_allocates() {
+    drop(std::hint::black_box(vec![0_u8; 120_000]));
+    std::thread::sleep(Duration::from_micros(100));
 }
 
 /// The program, running.

@@ -1,10 +1,12 @@
 //! `heapgate profile` on the real binary: the right sites, every form readable, and what goes wrong said.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common::processes::{Running, children_of, send, wait_for};
 use crate::common::{HEAPGATE, Place, Ran};
+use crate::planted::{Planted, SERVICE};
 use serde_json::Value;
 
 /// A workload of a few tenths of a second whose allocations are made in one file.
@@ -173,4 +175,76 @@ fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     after.split_whitespace().nth(11).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+fn live(place: &Place, arguments: &str) -> Command {
+    let mut command = place.command(&format!("profile {arguments}"));
+    command.env("HEAPGATE_RUNTIME_DIR", place.path("run")).env_remove("HEAPGATE_PUBLISH");
+    command
+}
+
+#[test]
+fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
+    let place = Place::new();
+    let planted = Planted::start(&place, "allocate", "exact");
+    let pid = planted.pid();
+    for (arguments, graphs) in [
+        (format!("alloc --pid {pid} --for 0.5s --exact"), &["calls", "bytes"][..]),
+        (format!("stall --service {SERVICE} --for 0.5s --threshold 1"), &["stall", "calls"]),
+    ] {
+        let json = Ran::of(&mut live(&place, &format!("{arguments} --json -o out"))).ends_with(0).json();
+        let top = &json["sites"][0];
+        assert!(top["function"].as_str().is_some_and(|name| name.contains("one_that_allocates")), "{json:#}");
+        assert!(top["file"].as_str().is_some_and(|file| file.ends_with("tests/all/planted.rs")), "{json:#}");
+        let model = model(&place, "out", graphs);
+        assert_eq!((&model["complete"], &model["cell"]["workload"]), (&true.into(), &SERVICE.into()));
+    }
+
+    // An hour that is interrupted leaves what there was.
+    let mut hour = live(&place, &format!("alloc --pid {pid} --for 1h --exact -o early"));
+    let mut child = hour.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut said = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    stderr.read_line(&mut said).expect("text");
+    assert!(said.contains("Ctrl-C"), "{said}");
+    wait_for("the stacks", || planted.entry().stacks_path().exists().then_some(()));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    send(child.id(), libc::SIGINT);
+    stderr.read_to_string(&mut said).expect("text");
+    assert_eq!(child.wait().expect("ended").code(), Some(130), "{said}");
+    assert_eq!(place.json("early/profile.json")["complete"], false);
+    assert!(!planted.entry().stacks_path().exists(), "the file of stacks was left");
+
+    // Nothing that takes a minute.
+    let none = format!("stall --pid {pid} --for 0.1s --threshold 60000000 -o none");
+    Ran::of(&mut live(&place, &none)).ends_with(4).says(&["nothing was sampled", "--threshold"]);
+    for (arguments, words) in [
+        (format!("cpu --pid {pid}"), &["not there yet", "perf record"][..]),
+        (format!("heap --pid {pid}"), &["no heap profiles", "heapgate leaks"]),
+        (format!("all --pid {pid}"), &["one kind at a time"]),
+        (format!("alloc --pid {pid} tokenize/wordpiece-heap"), &["cannot be used with"]),
+        (format!("alloc --pid {pid} --for 2h"), &["refused", "3600 s"]),
+        ("alloc --service nobody".to_owned(), &["no service 'nobody'", "heapgate top"]),
+        (format!("alloc --pid {}", std::process::id()), &["is not published", ".profiling()"]),
+        ("alloc --pid 4194304".to_owned(), &["there is no process"]),
+        (QUICK.replace("tokenize", "alloc --for 1s tokenize"), &["--pid"]),
+    ] {
+        Ran::of(&mut live(&place, &arguments)).ends_with(2).says(words);
+    }
+
+    // A stopped process answers nobody.
+    send(pid, libc::SIGSTOP);
+    Ran::of(&mut live(&place, &format!("alloc --pid {pid} --for 0.1s"))).ends_with(2).says(&["took no request"]);
+    send(pid, libc::SIGCONT);
+    planted.end();
+    Ran::of(&mut live(&place, &format!("alloc --pid {pid}"))).ends_with(2).says(&["has ended"]);
+}
+
+#[test]
+fn a_live_process_that_was_not_built_for_profiles_is_told_the_line_to_add() {
+    let place = Place::new();
+    let planted = Planted::start(&place, "no leak", "count");
+    let ran = Ran::of(&mut live(&place, &format!("alloc --pid {}", planted.pid())));
+    ran.ends_with(2).says(&["lets nobody take stacks", "Publication::new(\"planted\").profiling().publish()"]);
+    planted.end();
 }

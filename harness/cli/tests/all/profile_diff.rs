@@ -10,7 +10,7 @@ const QUICK: &str = "tokenize/wordpiece-heap -a jemalloc --steps 2 --param docum
 /// Twice the work.
 const TWICE: &str = "tokenize/wordpiece-heap -a jemalloc --steps 4 --param document=repeated";
 /// Where `--inject extra-allocs` makes its objects.
-const INJECTED: (&str, &str) = ("inject::plant::object", "harness/bench/src/inject/plant.rs");
+const INJECTED: (&str, &str) = ("inject::plant::object", "bench/src/inject/plant.rs");
 
 fn lines_are_short(text: &str) {
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");

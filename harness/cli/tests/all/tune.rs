@@ -88,7 +88,7 @@ fn what_cannot_be_changed_is_an_error_that_says_why() {
         (format!("--pid {} decay=5", steered.id()), 2, "there are: dirty_decay_ms, muzzy_decay_ms"),
         (format!("--pid {} dirty_decay_ms=-2", steered.id()), 2, "-1 to 3600000"),
         (format!("--pid {} --preset none", steered.id()), 2, "lax, default, strict"),
-        (format!("--pid {} heap_profile=true", steered.id()), 1, "jemalloc has no opt.prof"),
+        (format!("--pid {} heap_profile=true", steered.id()), 1, "jemalloc's opt.prof is false"),
         (format!("--pid {} heap_profile=true --all-of plain", steered.id()), 2, "cannot be used with"),
         (format!("--pid {} dirty_decay_ms=0", not.id()), 2, "takes no requests"),
         ("--pid 4194304 dirty_decay_ms=0".to_owned(), 2, "process 4194304 is not published"),

@@ -35,7 +35,7 @@ pub struct Verdict {
     /// Where resident memory went in the cells where it moved: what the change is made of.
     pub memory: Vec<MemoryLine>,
     /// The lines of code behind what failed, where it was profiled at once (`--profile-on-fail`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub culprits: Vec<super::Culprits>,
 }
 

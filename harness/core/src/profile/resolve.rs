@@ -111,7 +111,9 @@ fn about_symbols(profile: &Profile) -> Vec<String> {
         "" => "no build id".to_owned(),
         id => format!("build id {id}"),
     };
-    let without = profile.modules_without_lines().filter(|module| !is_systems(module));
+    // Nothing is known of a file that is gone; who has looked at a live process says so.
+    let is_gone = |module: &&Module| module.name.ends_with(" (deleted)");
+    let without = profile.modules_without_lines().filter(|module| !is_systems(module) && !is_gone(module));
     without
         .map(|module| {
             let (name, id) = (&module.name, id(module));
