@@ -67,7 +67,6 @@ mod region {
     use heapgate_segment::layout::Gauge;
 
     /// What regions have done in this process. Takes well under a microsecond, and allocates nothing.
-    #[must_use]
     pub fn regions() -> impl Iterator<Item = (Gauge, u64)> {
         let (status, errno) = match heapgate_region::status() {
             Status::Unused => (0, 0),
