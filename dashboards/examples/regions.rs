@@ -38,7 +38,7 @@ fn main() {
         });
         std::hint::black_box(words);
         if let Some(session) = &session {
-            heapgate_alloc::gauges::regions().into_iter().for_each(|(gauge, value)| session.set_gauge(gauge, value));
+            heapgate_alloc::gauges::regions().for_each(|(gauge, value)| session.set_gauge(gauge, value));
         }
         thread::sleep(Duration::from_millis(100));
     }
