@@ -258,8 +258,14 @@ impl ArenaRecord {
 
 fn write_thread_name(into: &[AtomicU64; THREAD_NAME_BYTES / 8]) {
     let mut name = [0_u8; THREAD_NAME_BYTES];
+    // Miri knows no prctl: there, threads have no name.
+    #[cfg(not(miri))]
     // SAFETY: PR_GET_NAME fills in up to 16 bytes, which is what there are.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    unsafe {
+        libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr())
+    };
+    #[cfg(miri)]
+    name.fill(0);
     for (word, bytes) in into.iter().zip(name.as_chunks().0) {
         word.store(u64::from_le_bytes(*bytes), Relaxed);
     }
