@@ -119,16 +119,7 @@ mod tests {
     use super::*;
 
     fn machine() -> Machine {
-        Machine {
-            arch: "x86_64".into(),
-            cpu: "Intel(R) Xeon(R) Processor @ 2.10GHz".into(),
-            cpus: 2,
-            memory_gib: 24,
-            kernel: "6.1".into(),
-            libc: "glibc 2.39".into(),
-            page_bytes: 4096,
-            thp: "madvise".into(),
-        }
+        crate::report::testing::fingerprint().machine
     }
 
     #[test]

@@ -13,27 +13,12 @@ fn place(server: &Server) -> Place {
     Place::Postgres(server.url())
 }
 
-/// What every store does.
-macro_rules! behaviours {
-    ($($name:ident)*) => {$(
-        #[test]
-        fn $name() {
-            let Some(server) = Server::start() else { return };
-            common::$name(&place(&server));
-        }
-    )*};
+fn on_a_new_one(behaviour: fn(&Place)) {
+    let Some(server) = Server::start() else { return };
+    behaviour(&place(&server));
 }
 
-behaviours! {
-    what_was_appended_is_found
-    every_figure_comes_back_as_it_was
-    the_same_report_twice_is_one_run
-    a_clock_that_jumps_back_reorders_nothing
-    queries_leave_out_what_they_should
-    last_runs_are_of_the_same_class_cell_and_level
-    failed_trials_leave_no_figures
-    appends_at_the_same_time_all_succeed
-}
+common::behaviours!(on_a_new_one);
 
 #[test]
 fn other_versions_are_refused_with_both() {

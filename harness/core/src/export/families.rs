@@ -82,9 +82,9 @@ pub(super) fn push_verdict(out: &mut Vec<Family>, verdict: &Verdict, run: &Label
     out.push(lines);
 
     let mut problems = family(&PROBLEMS);
-    for &kind in PROBLEM_KINDS {
+    for kind in ProblemKind::ALL {
         let count = verdict.problems.iter().filter(|problem| problem.kind == kind).count();
-        problems.push(run.with("kind", problem(kind)), count as f64);
+        problems.push(run.with("kind", kind.name()), count as f64);
     }
     out.push(problems);
 
@@ -179,30 +179,5 @@ fn word(decision: &Decision) -> &'static str {
         Decision::Inconclusive => "inconclusive",
         Decision::NotCompared { .. } => "not-compared",
         Decision::Info => "info",
-    }
-}
-
-const PROBLEM_KINDS: &[ProblemKind] = &[
-    ProblemKind::TrialFailed,
-    ProblemKind::RunIncomplete,
-    ProblemKind::CellNotRun,
-    ProblemKind::BaselineUnusable,
-    ProblemKind::NoBaseline,
-    ProblemKind::CellNotInBaseline,
-    ProblemKind::UnitDiffers,
-    ProblemKind::NothingCompared,
-];
-
-/// As in the verdict's JSON.
-fn problem(kind: ProblemKind) -> &'static str {
-    match kind {
-        ProblemKind::TrialFailed => "trial-failed",
-        ProblemKind::RunIncomplete => "run-incomplete",
-        ProblemKind::CellNotRun => "cell-not-run",
-        ProblemKind::BaselineUnusable => "baseline-unusable",
-        ProblemKind::NoBaseline => "no-baseline",
-        ProblemKind::CellNotInBaseline => "cell-not-in-baseline",
-        ProblemKind::UnitDiffers => "unit-differs",
-        ProblemKind::NothingCompared => "nothing-compared",
     }
 }

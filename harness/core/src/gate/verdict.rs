@@ -304,6 +304,35 @@ pub enum ProblemKind {
     NothingCompared,
 }
 
+impl ProblemKind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::TrialFailed,
+        Self::RunIncomplete,
+        Self::CellNotRun,
+        Self::BaselineUnusable,
+        Self::NoBaseline,
+        Self::CellNotInBaseline,
+        Self::UnitDiffers,
+        Self::NothingCompared,
+    ];
+
+    /// What it is called, in the verdict's JSON too.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TrialFailed => "trial-failed",
+            Self::RunIncomplete => "run-incomplete",
+            Self::CellNotRun => "cell-not-run",
+            Self::BaselineUnusable => "baseline-unusable",
+            Self::NoBaseline => "no-baseline",
+            Self::CellNotInBaseline => "cell-not-in-baseline",
+            Self::UnitDiffers => "unit-differs",
+            Self::NothingCompared => "nothing-compared",
+        }
+    }
+}
+
 /// The baseline of one workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ComparedWith {

@@ -2,7 +2,7 @@
 
 use super::human;
 use super::summary::{self, Figures};
-use crate::gate::{ComparedWith, Line, ProblemKind, RecentCompared};
+use crate::gate::{ComparedWith, Line, RecentCompared};
 use crate::report::PhaseKind;
 
 /// Everything a line says in figures: `41.3 MiB → 52.0 MiB, +26.0% (+24.1% to +27.9%, 95% sure), limit 15%, smallest
@@ -52,20 +52,6 @@ fn three_digits(value: f64) -> f64 {
 /// A probability.
 pub(super) fn p_value(p: f64) -> String {
     if p < 0.0001 { "<0.0001".to_owned() } else { format!("{p:.4}") }
-}
-
-/// A kind of problem, as in the verdict's JSON.
-pub(super) fn problem(kind: ProblemKind) -> &'static str {
-    match kind {
-        ProblemKind::TrialFailed => "trial-failed",
-        ProblemKind::RunIncomplete => "run-incomplete",
-        ProblemKind::CellNotRun => "cell-not-run",
-        ProblemKind::BaselineUnusable => "baseline-unusable",
-        ProblemKind::NoBaseline => "no-baseline",
-        ProblemKind::CellNotInBaseline => "cell-not-in-baseline",
-        ProblemKind::UnitDiffers => "unit-differs",
-        ProblemKind::NothingCompared => "nothing-compared",
-    }
 }
 
 /// A phase in a sentence: `measuring`.

@@ -216,6 +216,25 @@ fn sparkline(values: &[f64]) -> String {
         .collect()
 }
 
+/// What the columns of [`cost_row`] are.
+pub(super) const COST_COLUMNS: [&str; 8] =
+    ["workload", "unit", "allocations", "bytes", "CPU", "stall", "CPU per million", "stall per million"];
+
+/// What a unit of an arm's work costs.
+pub(super) fn cost_row(cost: &Cost) -> [String; 8] {
+    let nanos = |ns: Option<f64>| ns.map_or("-".to_owned(), |ns| human::value(Unit::Nanos, ns));
+    [
+        cost.arm.clone(),
+        cost.unit.clone(),
+        human::value(Unit::Count, cost.allocations),
+        human::value(Unit::Bytes, cost.bytes),
+        nanos(cost.cpu_ns),
+        nanos(cost.stall_ns),
+        nanos(cost.cpu_ns.map(|ns| ns * 1e6)),
+        nanos(cost.stall_ns.map(|ns| ns * 1e6)),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{experiments_doc, experiments_html};

@@ -2,11 +2,10 @@
 
 use std::fmt::Write;
 
-use super::experiment::{arms, summary, words};
+use super::experiment::{COST_COLUMNS, arms, cost_row, summary, words};
 use super::human;
 use super::markdown::escaped;
 use crate::experiment::{Cost, Findings};
-use crate::metric::Unit;
 
 const INTRODUCTION: &str = "\
 # Experiments
@@ -91,22 +90,8 @@ fn push_costs(out: &mut String, costs: &[Cost]) {
     if costs.is_empty() {
         return;
     }
-    out.push_str(
-        "\n| workload | unit | allocations | bytes | CPU | stall | CPU per million | stall per million |\n|---|---|--:|--:|--:|--:|--:|--:|\n",
-    );
-    let nanos = |ns: Option<f64>| ns.map_or("-".to_owned(), |ns| human::value(Unit::Nanos, ns));
+    let _ = writeln!(out, "\n| {} |\n|---|---|--:|--:|--:|--:|--:|--:|", COST_COLUMNS.join(" | "));
     for cost in costs {
-        let _ = writeln!(
-            out,
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
-            escaped(&cost.arm),
-            escaped(&cost.unit),
-            human::value(Unit::Count, cost.allocations),
-            human::value(Unit::Bytes, cost.bytes),
-            nanos(cost.cpu_ns),
-            nanos(cost.stall_ns),
-            nanos(cost.cpu_ns.map(|ns| ns * 1e6)),
-            nanos(cost.stall_ns.map(|ns| ns * 1e6)),
-        );
+        let _ = writeln!(out, "| {} |", cost_row(cost).map(|cell| escaped(&cell)).join(" | "));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::experiment::{Words, arms, summary, words};
+use super::experiment::{COST_COLUMNS, Words, arms, cost_row, summary, words};
 use super::human;
 use super::page::shell::{self, escaped};
 use crate::experiment::{Compared, Cost, Curve, Evaluation, Findings};
@@ -105,21 +105,11 @@ fn push_costs(out: &mut String, costs: &[Cost]) {
     if costs.is_empty() {
         return;
     }
-    out.push_str("<table><tr><th>workload</th><th>unit</th><th>allocations</th><th>bytes</th><th>CPU</th><th>stall</th><th>CPU per million</th><th>stall per million</th></tr>\n");
-    let nanos = |ns: Option<f64>| ns.map_or("-".to_owned(), |ns| human::value(Unit::Nanos, ns));
+    let _ = writeln!(out, "<table><tr>{}</tr>", COST_COLUMNS.map(|column| format!("<th>{column}</th>")).concat());
     for cost in costs {
-        let _ = writeln!(
-            out,
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            escaped(&cost.arm),
-            escaped(&cost.unit),
-            human::value(Unit::Count, cost.allocations),
-            human::value(Unit::Bytes, cost.bytes),
-            nanos(cost.cpu_ns),
-            nanos(cost.stall_ns),
-            nanos(cost.cpu_ns.map(|ns| ns * 1e6)),
-            nanos(cost.stall_ns.map(|ns| ns * 1e6)),
-        );
+        let [arm, unit, figures @ ..] = cost_row(cost).map(|cell| escaped(&cell));
+        let figures: String = figures.iter().map(|figure| format!("<td class=\"n\">{figure}</td>")).collect();
+        let _ = writeln!(out, "<tr><td>{arm}</td><td>{unit}</td>{figures}</tr>");
     }
     out.push_str("</table>\n");
 }

@@ -144,7 +144,7 @@ fn of_answers(answers: &AnswersLine) -> Outcome {
 }
 
 fn of_problem(problem: &Problem, workload: &str) -> Case {
-    let kind = evidence::problem(problem.kind);
+    let kind = problem.kind.name();
     let place = if problem.place.is_empty() { "whole run" } else { &problem.place };
     Case {
         classname: format!("{workload}.problems"),

@@ -184,7 +184,7 @@ fn notifications(verdict: &Verdict) -> Vec<Value> {
         .iter()
         .map(|problem| {
             json!({
-                "descriptor": { "id": evidence::problem(problem.kind) },
+                "descriptor": { "id": problem.kind.name() },
                 "level": "error",
                 "message": { "text": text(problem) },
             })

@@ -15,14 +15,15 @@ pub(crate) use reading::Counts;
 pub use reading::{ArenaReading, OpenArena, OpenScope, Place};
 pub use registry::{ArenaHandle, Registry, ScopeThread, disown, install, registry};
 
+// Under Miri tables are small: it keeps what it knows of the bytes of one object in one list.
 /// Places in the source that are told apart: a program has few lines that make arenas.
-pub const MAX_PLACES: usize = 128;
+pub const MAX_PLACES: usize = if cfg!(miri) { 4 } else { 128 };
 
 /// Open arenas that have a record each: one leaked in 10,000 fills it after ten million.
-pub const MAX_ARENAS: usize = 1024;
+pub const MAX_ARENAS: usize = if cfg!(miri) { 16 } else { 1024 };
 
 /// Threads whose open scopes are shown.
-pub const MAX_SCOPE_THREADS: usize = 64;
+pub const MAX_SCOPE_THREADS: usize = if cfg!(miri) { 4 } else { 64 };
 
 /// Nested scopes of a thread that are shown: as many as heapgate-region tells apart.
 pub const MAX_SCOPE_LEVELS: usize = 16;

@@ -8,6 +8,29 @@ use heapgate_core::metric::MetricId;
 use heapgate_core::report::{Outcome, Report, testing};
 use heapgate_store::history::{Appended, LastRuns, Mode, Purpose, Run, SeriesQuery, Store, StoreError};
 
+/// The tests of what every store does: each hands its behaviour to `$on`, which makes an empty store.
+macro_rules! behaviours {
+    ($on:ident) => {
+        $crate::common::behaviours! { $on:
+            what_was_appended_is_found
+            every_figure_comes_back_as_it_was
+            the_same_report_twice_is_one_run
+            a_clock_that_jumps_back_reorders_nothing
+            queries_leave_out_what_they_should
+            last_runs_are_of_the_same_class_cell_and_level
+            failed_trials_leave_no_figures
+            appends_at_the_same_time_all_succeed
+        }
+    };
+    ($on:ident: $($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            $on($crate::common::$name);
+        }
+    )*};
+}
+pub(crate) use behaviours;
+
 /// A report of `cells` cells, 3 repetitions each, that began `number` days after all others.
 pub fn report(number: u64, cells: usize) -> Report {
     let mut report = testing::report(cells, 3);
