@@ -24,6 +24,8 @@
 
 mod attach;
 pub mod gauges;
+#[cfg(feature = "groups")]
+pub mod groups;
 mod publish;
 mod remembered;
 mod rseq;
@@ -37,8 +39,8 @@ mod watch;
 pub use attach::{AttachError, SEGMENT_VARIABLE, Session, attach, session};
 pub use heapgate_segment as segment;
 pub use publish::{
-    LEVEL_VARIABLE, PUBLISH_VARIABLE, Publication, PublishError, SAMPLE_PERIOD_VARIABLE, VERSION_VARIABLE, every,
-    publish, publish_as,
+    GROUP_VARIABLE, LEVEL_VARIABLE, PUBLISH_VARIABLE, Publication, PublishError, SAMPLE_PERIOD_VARIABLE,
+    VERSION_VARIABLE, every, publish, publish_as,
 };
 pub use stalls::ThreadStalls;
 pub use telemetry::Telemetry;

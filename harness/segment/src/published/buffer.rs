@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 
 use super::entry::open;
 use super::{Entry, MAX_PUBLISHED_SLOTS};
+use crate::groups::{MAX_GROUPS, group_of, is_owned};
 use crate::layout::{
     self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Header, LATENCY_GROUPS, LatencyGroup, LayoutError,
     OWNERS_OFFSET, SLOT_STRIDE, Shape, Slot,
@@ -35,7 +36,12 @@ pub struct Buffer {
     /// How much of each slot is read, bytes: up to the last group of latencies that its thread has touched. Copying is most of
     /// what reading costs.
     lengths: Vec<usize>,
-    folded: Folded,
+    slots_used: usize,
+    owned: usize,
+    /// The group of each slot that was in use, 0 for none.
+    group_of_slot: Vec<usize>,
+    /// The counters of each group's slots, added up. Empty as long as no file had groups: most have none.
+    groups: Vec<AtomicU64>,
 }
 
 /// Why a published file can't be read.
@@ -111,7 +117,15 @@ impl Buffer {
     #[must_use]
     pub fn new() -> Self {
         let image = (0..IMAGE.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        Self { image, scratch: vec![0; SLOT_STRIDE].into(), lengths: Vec::new(), folded: Folded::default() }
+        Self {
+            image,
+            scratch: vec![0; SLOT_STRIDE].into(),
+            lengths: Vec::new(),
+            slots_used: 0,
+            owned: 0,
+            group_of_slot: Vec::new(),
+            groups: Vec::new(),
+        }
     }
 
     /// What was read last, with the figures of all slots added up.
@@ -119,7 +133,8 @@ impl Buffer {
     /// # Errors
     /// If nothing was read, or the last attempt failed.
     pub fn reader(&self) -> Result<Reader<'_>, LayoutError> {
-        Reader::of_folded(&self.image, self.folded)
+        let folded = Folded { slots_used: self.slots_used, owned: self.owned, groups: &self.groups };
+        Reader::of_folded(&self.image, folded)
     }
 
     /// Reads the file of `entry`.
@@ -145,13 +160,14 @@ impl Buffer {
             return Err(ReadError::CutShort);
         }
         self.image[layout::slots_offset(IMAGE.slots) / 8..].iter_mut().for_each(|word| *word.get_mut() = 0);
+        self.groups.iter_mut().for_each(|word| *word.get_mut() = 0);
         let offset_of_slot = |slot: usize| (layout::slots_offset(shape.slots) + slot * SLOT_STRIDE) as u64;
 
         // All that counts frees before all that counts allocations, in every slot: see `Counters`.
         self.lengths.clear();
         for slot in (0..self.slots_used(shape)).chain([shape.slots]) {
             read_whole(file, &mut self.scratch[..ALLOCATED_OFFSET], offset_of_slot(slot))?;
-            add(&mut self.image, 0..ALLOCATED_OFFSET, &self.scratch);
+            self.add(slot, 0..ALLOCATED_OFFSET);
             self.lengths.push(length_of(&self.scratch));
         }
         let overflow_length = self.lengths.pop().unwrap_or(SLOT_BYTES);
@@ -165,13 +181,13 @@ impl Buffer {
             // One that came into use meanwhile was not asked.
             let length = self.lengths.get(slot).copied().unwrap_or(SLOT_BYTES);
             read_whole(file, &mut self.scratch[..length], offset_of_slot(slot))?;
-            add(&mut self.image, ALLOCATED_OFFSET..length, &self.scratch);
+            self.add(slot, ALLOCATED_OFFSET..length);
             for (highest, beyond) in highest.iter_mut().zip(beyond_sums(&self.scratch)) {
                 *highest = beyond.max(*highest);
             }
         }
         read_whole(file, &mut self.scratch[..overflow_length], offset_of_slot(shape.slots))?;
-        add(&mut self.image, ALLOCATED_OFFSET..overflow_length, &self.scratch);
+        self.add(shape.slots, ALLOCATED_OFFSET..overflow_length);
         self.finish(shape, used, highest);
         Ok(())
     }
@@ -188,7 +204,12 @@ impl Buffer {
         }
         let owners = OWNERS_OFFSET..OWNERS_OFFSET + self.slots_used(shape) * 8;
         let owners = self.scratch[..found].get(owners).ok_or(ReadError::CutShort)?;
-        self.folded.owned = words_of(owners).filter(|&owner| owner != 0).count();
+        self.owned = words_of(owners).filter(|&owner| is_owned(owner)).count();
+        self.group_of_slot.clear();
+        self.group_of_slot.extend(words_of(owners).map(group_of));
+        if self.groups.is_empty() && self.group_of_slot.iter().any(|&group| group != 0) {
+            self.groups.resize_with(MAX_GROUPS * COUNTER_WORDS, || AtomicU64::new(0));
+        }
         Ok(shape)
     }
 
@@ -197,8 +218,22 @@ impl Buffer {
         usize::try_from(used).unwrap_or(usize::MAX).min(shape.slots)
     }
 
+    /// Adds the words of slot `slot`, which is in the scratch, that lie at `range` (bytes) to the overflow slot of the image,
+    /// and to its group's. The group of a slot never changes once it has counts.
+    fn add(&mut self, slot: usize, range: core::ops::Range<usize>) {
+        // A slot's own state is no count.
+        let counters = offset_of!(Slot, counters);
+        let range = range.start.max(counters)..range.end.min(counters + COUNTER_WORDS * 8);
+        let sums = (layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + range.start) / 8;
+        let words = &self.scratch[range.clone()];
+        add(&mut self.image[sums..], words);
+        if let Some(group) = self.group_of_slot.get(slot).and_then(|group| group.checked_sub(1)) {
+            add(&mut self.groups[group * COUNTER_WORDS + (range.start - counters) / 8..], words);
+        }
+    }
+
     fn finish(&mut self, shape: Shape, used: usize, highest: [i64; 2]) {
-        self.folded.slots_used = used;
+        self.slots_used = used;
         debug_assert!(shape.slots <= MAX_PUBLISHED_SLOTS);
         layout::write_shape(&self.image, IMAGE);
         let slot = layout::slots_offset(IMAGE.slots);
@@ -211,13 +246,8 @@ impl Buffer {
     }
 }
 
-/// Adds the words of `slot` that lie at `range` (bytes) to the overflow slot of the image.
-fn add(image: &mut [AtomicU64], range: core::ops::Range<usize>, slot: &[u8]) {
-    // A slot's own state is no count.
-    let range =
-        range.start.max(offset_of!(Slot, counters))..range.end.min(offset_of!(Slot, counters) + COUNTER_WORDS * 8);
-    let sums = (layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + range.start) / 8;
-    for (sum, word) in image[sums..].iter_mut().zip(words_of(&slot[range])) {
+fn add(sums: &mut [AtomicU64], words: &[u8]) {
+    for (sum, word) in sums.iter_mut().zip(words_of(words)) {
         let sum = sum.get_mut();
         *sum = sum.wrapping_add(word);
     }
