@@ -19,6 +19,7 @@ pub mod fingerprint;
 pub mod gate;
 pub mod hash;
 pub mod history;
+pub mod live;
 pub mod machine;
 pub mod metric;
 pub mod plan;

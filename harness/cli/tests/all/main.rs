@@ -15,6 +15,7 @@ mod heaptrack;
 mod help;
 mod history;
 mod inject;
+mod live;
 mod merge;
 mod models;
 mod objects;

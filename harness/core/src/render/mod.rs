@@ -23,6 +23,7 @@ pub mod json;
 pub mod junit;
 mod label;
 pub mod list;
+pub mod live;
 pub mod markdown;
 pub mod metrics_doc;
 pub mod otava;
