@@ -43,6 +43,12 @@ fn render() -> String {
             "What jemalloc says",
             "Only the process can ask jemalloc: there if it does (`collector().with_jemalloc()`), as of the last time that it did.",
         ),
+        (
+            Source::Group,
+            "Groups",
+            "There if the process has groups of threads under different settings, or is one ([live-ab.md](live-ab.md)). Arenas' figures are there if it asks \
+             jemalloc for them (`Running::refresh`).",
+        ),
         (Source::Region, "Regions", "There if the process has any and puts their figures into its segment."),
         (Source::Agent, "The agent itself", "Of `heapgate serve`, without the labels of a process."),
     ] {
@@ -64,6 +70,9 @@ fn render() -> String {
 
 fn labels(metric: &Metric) -> String {
     let labels = metric.labels.iter().map(|label| {
+        if label.values.is_empty() {
+            return format!("`{}`: its name", label.name);
+        }
         let values: Vec<_> = label.values.iter().map(|value| format!("`{value}`")).collect();
         format!("`{}`: {}", label.name, values.join(", "))
     });
