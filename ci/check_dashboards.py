@@ -187,6 +187,8 @@ def main():
         **{name: str(port) for name, port in ports.items()},
         "HEAPGATE_RUNTIME_DIR": str(PLACE / "run"),
         "HEAPGATE_VERSION": "1.0",
+        "HEAPGATE_CONTROL": "1",
+        "HEAPGATE_SOFT_LIMIT": "4GiB",
     }
     hook = f"http://127.0.0.1:{webhook.server_address[1]}/"
     with contextlib.ExitStack() as stack:

@@ -79,7 +79,7 @@ def run_step(name, folder, **variables):
     return ran.returncode, files["GITHUB_OUTPUT"].read_text(encoding="utf-8"), ran.stdout + ran.stderr
 
 
-INPUTS = ["WORKLOADS", "BENCH", "BASELINES", "BASE", "REPORT", "BUDGET", "ARGUMENTS"]
+INPUTS = ["WORKLOADS", "BENCH", "BASELINES", "BASE", "REPORT", "BUDGET", "PROFILE", "ARGUMENTS"]
 with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
     fake = folder / "heapgate"
@@ -93,9 +93,9 @@ with tempfile.TemporaryDirectory() as temporary:
         ({}, ["gate", "--output", f"{results}/report.json"]),
         ({"REPORT": "a b.json"}, ["gate", "--report", "a b.json"]),
         (
-            {"BASE": "$(touch planted)", "WORKLOADS": "tokenize decode", "BENCH": "index", "BUDGET": "10m"},
+            {"BASE": "$(touch planted)", "WORKLOADS": "tokenize decode", "BENCH": "index", "BUDGET": "10m", "PROFILE": "true"},
             ["ab", "--base", "$(touch planted)", "tokenize", "decode", "--output", f"{results}/report.json",
-             "--bench", "index", "--budget", "10m"],
+             "--bench", "index", "--budget", "10m", "--profile-on-fail"],
         ),
     ]
     for given, expected in cases:

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use heapgate_alloc::Telemetry;
-use heapgate_region::Region;
+use heapgate_region::{Arena, Region};
 
 #[global_allocator]
 static ALLOCATOR: Telemetry<Region<System>> = Telemetry::new(Region::new(System));
@@ -27,6 +27,8 @@ fn main() {
     let session = heapgate_alloc::session();
     let mut escaped = Vec::new();
     for request in 0usize.. {
+        let arena = Arena::new();
+        arena.alloc_str("a request's own");
         let words = heapgate_region::scope(|| {
             let words: Vec<String> = (0..WORDS).map(|n| format!("word {n:<35}")).collect();
             if request.is_multiple_of(ESCAPES_EVERY) {
@@ -36,7 +38,7 @@ fn main() {
         });
         std::hint::black_box(words);
         if let Some(session) = &session {
-            heapgate_alloc::gauges::regions().into_iter().for_each(|(gauge, value)| session.set_gauge(gauge, value));
+            heapgate_alloc::gauges::regions().for_each(|(gauge, value)| session.set_gauge(gauge, value));
         }
         thread::sleep(Duration::from_millis(100));
     }

@@ -1,13 +1,14 @@
 //! **service**: what the processes of a service do with memory, now and over the last hours.
 
 use heapgate_prometheus::catalogue::MetricId::{
-    self, AgentDropped, AgentProcesses, AllocatedBytes, Allocations, DeallocatedBytes, Deallocations,
-    FailedAllocations, GroupAllocations, GroupArenas, GroupDirty, GroupLiveBytes, GroupPurged, GroupResident,
-    GroupStalls, JemallocActive, JemallocAllocated, JemallocMadvises, JemallocMapped, JemallocMetadata, JemallocPurged,
-    JemallocPurges, JemallocResident, JemallocRetained, Level, LiveBytes, LiveObjects, PeakLiveObjects, PhaseStart,
-    ProcessCpu, ProcessFaults, ProcessLimit, ProcessPageTables, ProcessPeakResident, ProcessResident,
-    ProcessResidentKind, ProcessSwap, RegionBytes, RegionChunks, RegionEscapes, RegionFallbacks, RegionPeakChunks,
-    RegionReuses, RegionScopes, Resident, StallMax, Stalls, Threads, ThreadsSeen, Up,
+    self, AgentDropped, AgentProcesses, AllocatedBytes, Allocations, ArenasOpen, BackgroundThread, DeallocatedBytes,
+    Deallocations, Decay, FailedAllocations, GroupAllocations, GroupArenas, GroupDirty, GroupLiveBytes, GroupPurged,
+    GroupResident, GroupStalls, JemallocActive, JemallocAllocated, JemallocMadvises, JemallocMapped, JemallocMetadata,
+    JemallocPurged, JemallocPurges, JemallocResident, JemallocRetained, Level, LiveBytes, LiveObjects, PeakLiveObjects,
+    PhaseStart, ProcessCpu, ProcessFaults, ProcessLimit, ProcessPageTables, ProcessPeakResident, ProcessResident,
+    ProcessResidentKind, ProcessSwap, RegionBytes, RegionChunks, RegionEscapes, RegionFallbacks, RegionOpenScopes,
+    RegionPeakChunks, RegionReuses, RegionScopes, Resident, SettingChanges, SettingRefusals, SoftLimit, SoftLimitAsks,
+    SoftLimitPurges, SoftLimitStep, SoftLimitSteps, StallMax, Stalls, Threads, ThreadsSeen, Up,
 };
 
 use super::{WINDOW, job_variable, of_job};
@@ -42,6 +43,7 @@ pub(super) fn board() -> Board {
             ("Live", live_memory()),
             ("Resident memory", resident()),
             ("The allocator's own account", allocator()),
+            ("Settings and the soft limit", steering()),
             ("Groups side by side", groups()),
             ("Regions", regions()),
             ("Processes and measurement", processes()),
@@ -87,6 +89,20 @@ fn marks() -> Vec<Mark> {
             expr: format!("{} * 1000", of(PhaseStart)),
             text: "{{service}} {{pid}}: {{phase}}",
             value_is_time: true,
+        },
+        Mark {
+            name: "Setting changed",
+            color: "yellow",
+            expr: format!("changes({}[2m]) > 0", of(SettingChanges)),
+            text: "{{service}} {{pid}}: {{setting}}",
+            value_is_time: false,
+        },
+        Mark {
+            name: "Soft limit acts",
+            color: "red",
+            expr: format!("changes({}[2m]) > 0", of(SoftLimitStep)),
+            text: "{{service}} {{pid}}",
+            value_is_time: false,
         },
         Mark {
             name: "Level changed",
@@ -457,6 +473,54 @@ fn groups() -> Vec<Panel> {
     ]
 }
 
+fn steering() -> Vec<Panel> {
+    vec![
+        Panel::new(
+            Kind::Lines,
+            Unit::Bytes,
+            "Resident memory and its soft limit",
+            "The process gives memory back faster the nearer it comes to its soft limit. At the limit for long: it holds what it can't \
+             give back, a leak or a limit that is too low. Nothing here: the program can't be steered (docs/steering.md).",
+        )
+        .query(format!("resident {PROCESS}"), of(ProcessResident).to_string())
+        .query(format!("soft limit {PROCESS}"), format!("{} > 0", of(SoftLimit))),
+        Panel::new(
+            Kind::Lines,
+            Unit::Count,
+            "Step of the soft limit",
+            "0 nothing, 1 shorter decay, 2 purging, 3 and background threads, 4 the program was asked to give memory back. Ordinary is 0, \
+             with short rises. It stays at 4: look at Live, and in a heap profile for who holds the memory.",
+        )
+        .query(PROCESS, of(SoftLimitStep).to_string()),
+        Panel::new(
+            Kind::Lines,
+            Unit::PerSecond,
+            "What the soft limit did",
+            "Purges are at most four a second, and fewer where they give nothing back. Each costs the calls of its time a wait: see Stalls.",
+        )
+        .query(format!("purges {SERVICE}"), total_rate(SoftLimitPurges))
+        .query(format!("asks {SERVICE}"), total_rate(SoftLimitAsks))
+        .query(format!("steps {SERVICE}"), total_rate(SoftLimitSteps)),
+        Panel::new(
+            Kind::Lines,
+            Unit::Seconds,
+            "Decay",
+            "How long jemalloc keeps freed pages. Shorter is less memory and more calls of the kernel; for good (+Inf) is not drawn. It \
+             changes by heapgate tune, by the program, and by the soft limit.",
+        )
+        .query(format!("{{{{pages}}}} {PROCESS}"), of(Decay).to_string())
+        .query(format!("background threads {PROCESS}"), of(BackgroundThread).to_string()),
+        Panel::new(
+            Kind::Lines,
+            Unit::PerSecond,
+            "Changes of settings",
+            "Who changes them is in the logs of heapgate tune's users; marks show when. Refusals: a setting that the process does not take.",
+        )
+        .query("{{setting}}", format!("sum by (setting) ({})", of(SettingChanges).rate(WINDOW)))
+        .query("refused", format!("sum ({})", of(SettingRefusals).rate(WINDOW))),
+    ]
+}
+
 fn regions() -> Vec<Panel> {
     vec![
         Panel::new(
@@ -491,6 +555,15 @@ fn regions() -> Vec<Panel> {
             "What regions take off the allocator. Much less than Allocated bytes: most of the work is outside of scopes.",
         )
         .query(SERVICE, total_rate(RegionBytes)),
+        Panel::new(
+            Kind::Lines,
+            Unit::Count,
+            "Open arenas and scopes",
+            "Made and not released yet: as many as there are requests at work. A line that rises for hours is a leak; heapgate leaks names the lines of \
+             the source that made them.",
+        )
+        .query(format!("arenas {PROCESS}"), of(ArenasOpen).to_string())
+        .query(format!("scopes {PROCESS}"), of(RegionOpenScopes).to_string()),
     ]
 }
 

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use heapgate_prometheus::{ProcessFigures, ProcessReader, Scale, memory_limit_bytes};
 use heapgate_segment::layout::Level;
-use heapgate_segment::published::{self, Buffer, Entry, ReadError};
+use heapgate_segment::published::{self, Buffer, Entry, ReadError, Settled};
 
 use crate::pids;
 use crate::snapshot::{ProcessState, Seen, Snapshot};
+use crate::textfile::Textfiles;
 
 /// Files that are looked at, as a multiple of the processes that are exported: a folder with more is not a folder of services.
 const LOOKED_AT: usize = 4;
@@ -26,6 +27,10 @@ const MIN_SHARE: usize = 32;
 /// The memory limit of a process costs more to find than all else, and changes seldom.
 const LIMIT_AGE: Duration = Duration::from_secs(60);
 
+/// Of how many processes it is remembered what their quiet threads have counted: 32 KiB each, half of the memory that the agent
+/// may take.
+const MAX_SETTLED: usize = 1_000;
+
 /// Where to look, and for how much.
 #[derive(Debug, Clone)]
 pub struct AgentSettings {
@@ -35,6 +40,8 @@ pub struct AgentSettings {
     pub max_processes: usize,
     /// How long the last state of an ended process is exported before its file is removed.
     pub keep_dead: Duration,
+    /// A folder of other programs' metrics, if they are to be exported too.
+    pub textfiles: Option<PathBuf>,
 }
 
 /// Why there is nowhere to look.
@@ -92,6 +99,8 @@ reasons! {
     Read = "read",
     /// An ended process's file can't be removed.
     Remove = "remove",
+    /// A file of other programs' metrics can't be used.
+    Textfile = "textfile",
 }
 
 /// Counts by [`Reason`].
@@ -138,6 +147,8 @@ pub(crate) struct Known {
     pub scale: Option<Scale>,
     limit_bytes: Option<u64>,
     limit_known: Option<Instant>,
+    /// What its quiet threads have counted.
+    pub settled: Option<Settled>,
 }
 
 /// One file on its way to the exposition.
@@ -172,7 +183,7 @@ impl Found {
         self.alive = self.process.is_some() || self.entry.is_alive();
     }
 
-    fn read(&mut self, tools: &mut Tools, errors: &[AtomicU64; Reason::ALL.len()]) {
+    fn read(&mut self, tools: &mut Tools, began: Instant, errors: &[AtomicU64; Reason::ALL.len()]) {
         let pid = self.pid();
         if let Some(process) = &mut self.process {
             if self.known.limit_known.is_none_or(|known| known.elapsed() >= LIMIT_AGE) {
@@ -181,7 +192,7 @@ impl Found {
             }
             process.limit_bytes = self.known.limit_bytes;
         }
-        let seen = Seen { folder: self.folder, pid, alive: self.alive, process: self.process.as_ref() };
+        let seen = Seen { folder: self.folder, pid, alive: self.alive, began, process: self.process.as_ref() };
         match ProcessState::read(&self.entry, seen, &mut self.known, &mut tools.buffer) {
             Ok(state) => self.state = Some(state),
             Err(Some(reason)) => count(errors, reason),
@@ -227,14 +238,23 @@ impl Agent {
         dropped += found.len().saturating_sub(max);
         let errors = &self.0.errors;
         let exported = found.len().min(max);
-        in_parallel(&mut found[..exported], &mut state.tools, |found, tools| found.read(tools, errors));
+        for (index, found) in found.iter_mut().enumerate() {
+            if index < exported.min(MAX_SETTLED) {
+                found.known.settled.get_or_insert_default();
+            } else {
+                found.known.settled = None;
+            }
+        }
+        in_parallel(&mut found[..exported], &mut state.tools, |found, tools| found.read(tools, began, errors));
 
         let mut states: Vec<_> = found.iter_mut().filter_map(|found| found.state.take()).collect();
         self.drop_duplicates(&mut states);
         self.bury(&mut found);
         state.known = found.into_iter().map(|found| (found.id(), found.known)).collect();
+        let textfiles = self.0.settings.textfiles.as_deref().map(Textfiles::read).unwrap_or_default();
+        self.0.errors[Reason::Textfile as usize].fetch_add(textfiles.skipped, Relaxed);
         let errors = self.0.errors.each_ref().map(|count| count.load(Relaxed));
-        Snapshot::new(began, states, dropped, errors)
+        Snapshot::new(began, states, dropped, errors, textfiles)
     }
 
     /// Removes the files of processes that ended long enough ago, without reading any.

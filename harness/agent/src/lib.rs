@@ -18,6 +18,7 @@ pub mod page;
 pub mod pids;
 pub mod server;
 pub mod snapshot;
+pub mod textfile;
 pub mod web_config;
 
 use std::io;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use agent::{Agent, AgentSettings};
-pub use server::{Note, Server, ServerError, Settings, Token};
+pub use server::{Note, Server, ServerError, Settings, Timeouts, Token};
 
 /// Files of ended processes are removed even if nobody scrapes.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);

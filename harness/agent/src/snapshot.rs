@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use crate::agent::{Errors, Known, Reason};
+use crate::textfile::Textfiles;
 
 /// The figures of one process.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Seen<'a> {
     /// Its id as seen from here.
     pub pid: u32,
     pub alive: bool,
+    /// When this look began.
+    pub began: Instant,
     /// What the kernel says of it.
     pub process: Option<&'a ProcessFigures>,
 }
@@ -54,6 +57,7 @@ pub struct Snapshot {
     processes: Vec<ProcessState>,
     dropped: usize,
     errors: Errors,
+    textfiles: Textfiles,
 }
 
 impl ProcessState {
@@ -74,7 +78,11 @@ impl ProcessState {
         known: &mut Known,
         buffer: &mut Buffer,
     ) -> Result<Self, Option<Reason>> {
-        entry.read(buffer).map_err(|error| reason(&error))?;
+        let read = match &mut known.settled {
+            Some(settled) => entry.read_again(buffer, settled, seen.began),
+            None => entry.read(buffer),
+        };
+        read.map_err(|error| reason(&error))?;
         let reader = buffer.reader().map_err(|error| Some(of_layout(&error)))?;
         if known.scale.is_none() {
             known.scale = Scale::of(reader);
@@ -142,9 +150,15 @@ fn of_layout(error: &LayoutError) -> Reason {
 }
 
 impl Snapshot {
-    pub(crate) fn new(began: Instant, processes: Vec<ProcessState>, dropped: usize, errors: Errors) -> Self {
+    pub(crate) fn new(
+        began: Instant,
+        processes: Vec<ProcessState>,
+        dropped: usize,
+        errors: Errors,
+        textfiles: Textfiles,
+    ) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { began, taken_unix_ms: now.as_millis() as u64, processes, dropped, errors }
+        Self { began, taken_unix_ms: now.as_millis() as u64, processes, dropped, errors, textfiles }
     }
 
     /// When the look began: no figure is older.
@@ -186,7 +200,17 @@ impl Snapshot {
             labels.push("reason", reason.name());
             (labels, count as f64)
         });
-        text::write_family(MetricId::AgentErrors, &errors.collect::<Vec<_>>(), out)
+        text::write_family(MetricId::AgentErrors, &errors.collect::<Vec<_>>(), out)?;
+        let files = self.textfiles.files.iter().map(|(name, mtime_s)| {
+            let mut labels = Labels::default();
+            labels.push("file", name);
+            (labels, *mtime_s)
+        });
+        let files: Vec<_> = files.collect();
+        if !files.is_empty() {
+            text::write_family(MetricId::AgentTextfileTime, &files, out)?;
+        }
+        self.textfiles.expose(out)
     }
 
     /// The same for the live page. `control` is whether levels can be changed.

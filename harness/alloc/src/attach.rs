@@ -10,6 +10,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
+use heapgate_segment::arenas;
 use heapgate_segment::clock::ClockKind;
 use heapgate_segment::layout::{self, Gauge, LayoutError, Level, SAMPLES_STACKS, Sums};
 use heapgate_segment::map::{Mapping, create_file};
@@ -201,6 +202,7 @@ impl Ready {
         // The writer has found these words to be a segment.
         let Ok(reader) = Reader::new(words) else { return };
         let state = STATE.get_or_init(|| State { writer, reader, exit_key });
+        arenas::install(writer);
         LEVEL.store(std::ptr::from_ref(state.writer.level_word()).cast_mut(), Release);
     }
 }
@@ -249,6 +251,7 @@ fn hook(result: i32) -> Result<(), AttachError> {
 unsafe extern "C" fn in_forked_child() {
     LEVEL.store((&raw const NO_LEVEL).cast_mut(), Release);
     FORKED.store(true, Relaxed);
+    arenas::disown();
     thread::disown();
     publish::disown();
 }

@@ -67,15 +67,14 @@ mod region {
     use heapgate_segment::layout::Gauge;
 
     /// What regions have done in this process. Takes well under a microsecond, and allocates nothing.
-    #[must_use]
-    pub fn regions() -> [(Gauge, u64); 11] {
+    pub fn regions() -> impl Iterator<Item = (Gauge, u64)> {
         let (status, errno) = match heapgate_region::status() {
             Status::Unused => (0, 0),
             Status::Active { .. } => (1, 0),
             Status::Unavailable { errno } => (2, errno),
         };
         let stats = heapgate_region::stats();
-        [
+        let figures = [
             (Gauge::RegionStatus, status),
             (Gauge::RegionErrno, u64::from(errno.unsigned_abs())),
             (Gauge::RegionScopes, stats.scopes),
@@ -87,6 +86,8 @@ mod region {
             (Gauge::RegionChunksPeak, stats.chunks_in_use_peak),
             (Gauge::RegionLargeFallbacks, stats.large_fallbacks),
             (Gauge::RegionEscapedObjects, stats.escaped_objects),
-        ]
+        ];
+        // Known where a table of them is in use.
+        figures.into_iter().chain(heapgate_region::open_scopes().map(|open| (Gauge::RegionOpenScopes, open)))
     }
 }

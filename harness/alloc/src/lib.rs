@@ -22,7 +22,10 @@
 //! was allocated while the level was `off`. A process made by a raw `clone` that skips the C library's fork handlers
 //! goes on counting into its parent's slot.
 
+mod agent;
 mod attach;
+#[cfg(feature = "control")]
+pub mod control;
 pub mod gauges;
 #[cfg(feature = "groups")]
 pub mod groups;
@@ -42,6 +45,7 @@ pub use publish::{
     GROUP_VARIABLE, LEVEL_VARIABLE, PUBLISH_VARIABLE, Publication, PublishError, SAMPLE_PERIOD_VARIABLE,
     VERSION_VARIABLE, every, publish, publish_as,
 };
+pub use stacks::{mark, marks, takes_slow_calls};
 pub use stalls::ThreadStalls;
 pub use telemetry::Telemetry;
 pub use watch::{ThreadWatch, WatchError, Watched};

@@ -18,6 +18,7 @@ use heapgate_segment::layout::{Level, MAX_SAMPLE_PERIOD, Shape};
 use heapgate_segment::published::{self, Created, Entry, MAX_PUBLISHED_SLOTS, NameError, NewFile};
 use heapgate_segment::writer::Writer;
 
+use crate::agent;
 use crate::attach::{self, AttachError, Ready, Session, State, say, session, state};
 
 /// The environment variable that publishes a process before `main`, and names its service.
@@ -74,6 +75,8 @@ pub enum PublishError {
     /// The process has a segment already that can't be published: it is a trial of heapgate's, or it watched itself
     /// ([`crate::ThreadWatch`]) before.
     Attached,
+    /// It is published, but takes no requests: no thread can be started.
+    Agent(io::Error),
     /// This is a forked child of a process that has a segment.
     Forked,
     /// The segment can't be used.
@@ -95,6 +98,7 @@ impl fmt::Display for PublishError {
                 "this process has a segment of another kind already (it is a trial of heapgate's, or watches itself), \
                  and is not published",
             ),
+            Self::Agent(error) => write!(f, "published, but no thread can be started that takes requests: {error}"),
             Self::Forked => f.write_str("a forked child of a measured process can't be published"),
             Self::Attach(error) => error.fmt(f),
         }
@@ -161,13 +165,14 @@ pub struct Publication<'a> {
     level: Level,
     sample_period: u64,
     slots: Option<usize>,
+    takes_requests: bool,
 }
 
 impl<'a> Publication<'a> {
     /// As the service `name`: `A-Z a-z 0-9 - _ .`, at most 64.
     pub const fn new(name: &'a str) -> Self {
         let (level, sample_period) = (Level::Sampled, DEFAULT_SAMPLE_PERIOD);
-        Self { name, version: "", allocator: "", level, sample_period, slots: None }
+        Self { name, version: "", allocator: "", level, sample_period, slots: None, takes_requests: false }
     }
 
     /// The version, as the service calls it.
@@ -196,6 +201,12 @@ impl<'a> Publication<'a> {
         Self { slots: Some(slots), ..self }
     }
 
+    /// Lets this user's programs ask this process to take call stacks, for a time (`heapgate profile --pid`): a thread of its
+    /// own, `heapgate-agent`, looks for requests ten times a second. As long as nobody asks, calls cost what they did.
+    pub const fn profiling(self) -> Self {
+        Self { takes_requests: true, ..self }
+    }
+
     /// Publishes this process. If it is published already (by the environment, or an earlier call), it keeps its name, and
     /// gets the labels that it doesn't have yet.
     ///
@@ -207,13 +218,21 @@ impl<'a> Publication<'a> {
             return Err(PublishError::Forked);
         }
         let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+        self.publish_own(&mut own)?;
+        match state() {
+            Some(state) if self.takes_requests => Self::take_requests(state),
+            _ => Ok(()),
+        }
+    }
+
+    fn publish_own(self, own: &mut Own) -> Result<(), PublishError> {
         let Some(state) = state() else {
             let ready = self.ready()?;
             own.note(Own::Published, &ready);
             ready.start();
             return Ok(());
         };
-        match &mut *own {
+        match own {
             Own::Published => self.add_labels(state),
             Own::Unnamed(file) => {
                 let (folder, entry) = self.entry()?;
@@ -224,6 +243,13 @@ impl<'a> Publication<'a> {
             }
             Own::Nothing => Err(PublishError::Attached),
         }
+    }
+
+    /// By the name that the process has: another may have published it before.
+    fn take_requests(state: &State) -> Result<(), PublishError> {
+        let name = state.reader.service();
+        let (_, entry) = Publication::new(&name).entry()?;
+        agent::start_profiling(entry).map_err(PublishError::Agent)
     }
 
     /// All but the start. What is allocated here is freed here.

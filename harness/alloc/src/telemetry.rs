@@ -2,7 +2,9 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 
+use heapgate_segment::clock::{Anchor, ClockKind};
 use heapgate_segment::layout::{Level, Operation, SAMPLES_STACKS, Slot};
+use heapgate_segment::probes;
 
 use crate::attach;
 use crate::rseq::Window;
@@ -10,6 +12,9 @@ use crate::{stacks, thread};
 
 /// The level at which nothing is done.
 const OFF: u64 = Level::Off as u64;
+
+/// The level word that is usual where stacks are sampled.
+const COUNT_AND_STACKS: u64 = Level::Count as u64 | SAMPLES_STACKS;
 
 /// A global allocator that records what passes through it to `A`.
 ///
@@ -102,12 +107,20 @@ impl<A: GlobalAlloc> Telemetry<A> {
     /// As [`GlobalAlloc::alloc`].
     #[inline(never)]
     unsafe fn timed_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
+        if level == COUNT_AND_STACKS {
+            // SAFETY: the caller's contract.
+            let ptr = unsafe { self.0.alloc(layout) };
+            if !ptr.is_null() && !stacks::passes(layout.size()) {
+                return sampled(ptr, layout.size());
+            }
+            return counted_alloc(ptr, layout.size());
+        }
         if level & SAMPLES_STACKS != 0 {
             // SAFETY: the caller's contract.
             return unsafe { self.traced_alloc(layout, level & !SAMPLES_STACKS) };
         }
         // SAFETY: the caller's contract.
-        counted_alloc(timed(level, Operation::Alloc, || unsafe { self.0.alloc(layout) }), layout.size())
+        counted_alloc(timed(level, Operation::Alloc, layout.size(), || unsafe { self.0.alloc(layout) }), layout.size())
     }
 
     /// # Safety
@@ -121,9 +134,9 @@ impl<A: GlobalAlloc> Telemetry<A> {
         if level == OFF {
             return call();
         }
-        let ptr = timed_if_due(level, Operation::AllocZeroed, call);
+        let ptr = timed_if_due(level, Operation::AllocZeroed, layout.size(), call);
         if word != level && !ptr.is_null() {
-            stacks::allocated(layout.size());
+            stacks::allocated(ptr, layout.size());
         }
         if !ptr.is_null() {
             let bytes = layout.size() as u64;
@@ -136,13 +149,23 @@ impl<A: GlobalAlloc> Telemetry<A> {
     /// As [`GlobalAlloc::dealloc`].
     #[inline(never)]
     unsafe fn timed_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
+        if level == COUNT_AND_STACKS && !stacks::may_track(ptr) {
+            match thread::own_slot() {
+                Some(slot) if !slot.count_dealloc(layout.size() as u64) => {
+                    // SAFETY: the caller's contract.
+                    return unsafe { self.0.dealloc(ptr, layout) };
+                }
+                // SAFETY: the caller's contract.
+                slot => return unsafe { self.unusual_dealloc(ptr, layout, slot) },
+            }
+        }
         if level & SAMPLES_STACKS != 0 {
             // SAFETY: the caller's contract.
             return unsafe { self.traced_dealloc(ptr, layout, level & !SAMPLES_STACKS) };
         }
         count_dealloc(layout.size());
         // SAFETY: the caller's contract.
-        timed(level, Operation::Dealloc, || unsafe { self.0.dealloc(ptr, layout) });
+        timed(level, Operation::Dealloc, layout.size(), || unsafe { self.0.dealloc(ptr, layout) });
     }
 
     /// A free after which settling is due, or one by a thread without a slot.
@@ -167,9 +190,9 @@ impl<A: GlobalAlloc> Telemetry<A> {
         // SAFETY: the caller's contract.
         let call = || unsafe { self.0.realloc(ptr, layout, new_size) };
         if level & SAMPLES_STACKS != 0 {
-            return traced_realloc(call, layout.size(), new_size, level & !SAMPLES_STACKS);
+            return traced_realloc(call, ptr, layout.size(), new_size, level & !SAMPLES_STACKS);
         }
-        counted_realloc(timed(level, Operation::Realloc, call), layout.size(), new_size)
+        counted_realloc(timed(level, Operation::Realloc, new_size, call), layout.size(), new_size)
     }
 }
 
@@ -181,12 +204,12 @@ impl<A: GlobalAlloc> Telemetry<A> {
     #[inline(never)]
     unsafe fn traced_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
         // SAFETY: the caller's contract.
-        let ptr = timed_if_due(level, Operation::Alloc, || unsafe { self.0.alloc(layout) });
+        let ptr = timed_if_due(level, Operation::Alloc, layout.size(), || unsafe { self.0.alloc(layout) });
         if level == OFF {
             return ptr;
         }
         if !ptr.is_null() {
-            stacks::allocated(layout.size());
+            stacks::allocated(ptr, layout.size());
         }
         counted_alloc(ptr, layout.size())
     }
@@ -197,22 +220,27 @@ impl<A: GlobalAlloc> Telemetry<A> {
     #[inline(never)]
     unsafe fn traced_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
         if level != OFF {
+            stacks::freeing(ptr);
             count_dealloc(layout.size());
         }
         // SAFETY: the caller's contract.
-        timed_if_due(level, Operation::Dealloc, || unsafe { self.0.dealloc(ptr, layout) });
+        timed_if_due(level, Operation::Dealloc, layout.size(), || unsafe { self.0.dealloc(ptr, layout) });
     }
 }
 
 #[cold]
 #[inline(never)]
-fn traced_realloc(call: impl FnOnce() -> *mut u8, old: usize, new: usize, level: u64) -> *mut u8 {
-    let ptr = timed_if_due(level, Operation::Realloc, call);
+fn traced_realloc(call: impl FnOnce() -> *mut u8, from: *mut u8, old: usize, new: usize, level: u64) -> *mut u8 {
     if level == OFF {
-        return ptr;
+        return call();
     }
-    if !ptr.is_null() {
-        stacks::allocated(new);
+    // Before the call, after which the address may be another thread's.
+    let moving = stacks::reallocating(from);
+    let ptr = timed_if_due(level, Operation::Realloc, new, call);
+    if ptr.is_null() {
+        moving.stays(from);
+    } else {
+        moving.moved(ptr, new);
     }
     counted_realloc(ptr, old, new)
 }
@@ -250,6 +278,14 @@ fn counted_realloc(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
         }
         _ => unusual_realloc(ptr, old, new),
     }
+}
+
+/// An allocation whose stack is due.
+#[cold]
+#[inline(never)]
+fn sampled(ptr: *mut u8, bytes: usize) -> *mut u8 {
+    stacks::due(ptr, bytes);
+    counted_alloc(ptr, bytes)
 }
 
 /// Hands `ptr` through, so that the caller need not keep it.
@@ -331,28 +367,48 @@ fn is_timed(level: u64, operation: Operation) -> bool {
 
 /// Makes a call, and records its time if that is to be recorded.
 #[inline(always)]
-fn timed_if_due<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
-    if is_timed(level, operation) { timed(level, operation, call) } else { call() }
+fn timed_if_due<R>(level: u64, operation: Operation, bytes: usize, call: impl FnOnce() -> R) -> R {
+    if is_timed(level, operation) { timed(level, operation, bytes, call) } else { call() }
 }
 
-/// Makes a call and records its time.
+/// Makes a call and records its time. The probes lie outside the window: who attaches to them disturbs the program, not the
+/// times that are recorded.
 #[inline(always)]
-fn timed<R>(level: u64, operation: Operation, call: impl FnOnce() -> R) -> R {
+fn timed<R>(level: u64, operation: Operation, bytes: usize, call: impl FnOnce() -> R) -> R {
     let exact = level == Level::Exact as u64 || (level == Level::ExactAlloc as u64 && operation != Operation::Dealloc);
     let weight = if exact { 1 } else { draw_next_sample() };
+    probes::stall_start(operation as u64, bytes as u64);
     let clock = attach::clock();
+    stacks::before_call();
     let window = Window::open();
     let begin = clock.now();
     let result = call();
     let end = clock.now();
     let interrupted = window.close();
+    probes::stall_stop(operation as u64, bytes as u64);
     // A counter that steps back by a few ticks between cores must not become a stall of centuries.
     let ticks = end.saturating_sub(begin);
     match thread::own_slot() {
         Some(slot) => slot.record::<false>(operation, ticks, interrupted, weight),
         None => record_unusual(operation, ticks, interrupted, weight),
     }
+    if stacks::is_slow(ticks) {
+        stacks::slow(operation, ticks, interrupted, weight);
+    }
+    probes::stall_done(|| [ticks, ns_of(ticks), bytes as u64, operation as u64, u64::from(interrupted), weight]);
     result
+}
+
+/// Ticks in nanoseconds; 0 while the rate is not known. Only while somebody is attached to the probe that asks.
+#[cold]
+#[inline(never)]
+fn ns_of(ticks: u64) -> u64 {
+    let clock = attach::clock();
+    if clock == ClockKind::Monotonic {
+        return ticks;
+    }
+    let rate = attach::state().and_then(|state| state.writer.attached_at().ticks_per_second(Anchor::now(clock)));
+    rate.map_or(0, |rate| (ticks as f64 * 1e9 / rate) as u64)
 }
 
 /// Draws when the next sample is due; returns for how many calls this one stands.

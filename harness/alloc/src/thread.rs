@@ -173,6 +173,7 @@ pub(crate) unsafe extern "C" fn at_exit(_: *mut libc::c_void) {
     STANDING.set(Standing::Sharing);
     SLOT.set(null());
     compiler_fence(SeqCst);
+    crate::stacks::thread_ends();
     if let Some(state) = attach::state() {
         state.writer.retire(slot);
     }

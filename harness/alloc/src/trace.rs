@@ -6,23 +6,26 @@
 use std::ffi::CStr;
 use std::fmt::{self, Write as _};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+#[cfg(feature = "control")]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use heapgate_segment::clock::{Anchor, monotonic_ns};
 use heapgate_segment::histogram::{BUCKETS, bucket_bounds};
 use heapgate_segment::layout::MAX_TEXT_BYTES;
+use heapgate_segment::map::wait;
+#[cfg(feature = "control")]
+use heapgate_segment::map::wake;
+use heapgate_segment::setting::{
+    LONGEST_TRACE_INTERVAL_MS as LONGEST_INTERVAL_MS, SHORTEST_TRACE_INTERVAL_MS as SHORTEST_INTERVAL_MS, Setting,
+};
 use heapgate_segment::trace_line::{FIELDS, MAX_BYTES, NONE, PREFIX, VERSION};
 
 use crate::attach::{self, State, clock, environment, say, state};
 use crate::publish;
 use crate::remembered::Remembered;
-
-/// More lines than this a second nobody reads, and each costs up to a third of a millisecond (`examples/trace_cost.rs`).
-const SHORTEST_INTERVAL_MS: u64 = 10;
-
-/// A day: beyond it, somebody has taken one unit for another.
-const LONGEST_INTERVAL_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A line takes some 10 KiB; glibc takes the program's thread-local memory from this, too.
 const STACK_BYTES: usize = 256 * 1024;
@@ -33,7 +36,14 @@ const STDERR: i32 = 2;
 /// Where lines go, if it is a file.
 static FILE: Remembered = Remembered::none();
 
-static INTERVAL_NS: AtomicU64 = AtomicU64::new(1_000_000_000);
+/// Time between two lines, ms: the thread waits for a change of this word.
+static INTERVAL_MS: AtomicU32 = AtomicU32::new(1000);
+
+const _: () = assert!(LONGEST_INTERVAL_MS <= u32::MAX as u64);
+
+/// Whether the thread runs.
+#[cfg(feature = "control")]
+static IS_ON: AtomicBool = AtomicBool::new(false);
 
 /// What the last line said, so that the next can say what has come since.
 static LAST: Mutex<Last> =
@@ -68,7 +78,7 @@ pub(crate) fn before_main() {
                  trace lines\n",
             );
         };
-        INTERVAL_NS.store(ms * 1_000_000, Relaxed);
+        INTERVAL_MS.store(ms as u32, Relaxed);
     }
     let file = environment(c"HEAPGATE_TRACE_FILE").filter(|value| !value.is_empty());
     if let Some(file) = file {
@@ -95,8 +105,27 @@ pub(crate) fn before_main() {
     if !start_thread() {
         return say("heapgate: no thread can be started for the trace lines; there will be none\n");
     }
+    #[cfg(feature = "control")]
+    IS_ON.store(true, Relaxed);
     // SAFETY: `at_exit` stays in memory, as `attach::exit_key` wants of all of this code.
     unsafe { libc::atexit(at_exit) };
+}
+
+/// Time between two lines; `None` if none are written.
+#[cfg(feature = "control")]
+pub(crate) fn interval_ms() -> Option<u64> {
+    IS_ON.load(Relaxed).then(|| INTERVAL_MS.load(Relaxed).into())
+}
+
+/// Changes it, from the last line on; false if no lines are written.
+#[cfg(feature = "control")]
+pub(crate) fn set_interval_ms(ms: u64) -> bool {
+    let is_on = IS_ON.load(Relaxed);
+    if is_on {
+        INTERVAL_MS.store(ms.clamp(SHORTEST_INTERVAL_MS, LONGEST_INTERVAL_MS) as u32, Relaxed);
+        wake(&INTERVAL_MS);
+    }
+    is_on
 }
 
 fn parse_interval_ms(text: &str) -> Option<u64> {
@@ -143,12 +172,9 @@ fn start_thread() -> bool {
 extern "C" fn run(_: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: the name is a C string of fewer than 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"heapgate-trace".as_ptr()) };
-    let interval = INTERVAL_NS.load(Relaxed);
     let mut due = monotonic_ns();
     loop {
-        // A process that was stopped doesn't make up for it.
-        due = (due + interval).max(monotonic_ns());
-        sleep_until(due);
+        due = sleep_after(due);
         let line = {
             let mut last = last();
             let Some(state) = state().filter(|_| !last.is_over) else { return null_mut() };
@@ -169,10 +195,19 @@ extern "C" fn run(_: *mut libc::c_void) -> *mut libc::c_void {
     }
 }
 
-fn sleep_until(ns: u64) {
-    let until = libc::timespec { tv_sec: (ns / 1_000_000_000) as _, tv_nsec: (ns % 1_000_000_000) as _ };
-    // SAFETY: `until` is a valid timespec. Signals are blocked, so nothing cuts it short.
-    unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &raw const until, null_mut()) };
+/// Sleeps until the interval, as it is then, has gone by since `last`; returns when that was. A process that was stopped
+/// doesn't make up for it.
+fn sleep_after(last: u64) -> u64 {
+    let begin = monotonic_ns();
+    loop {
+        let interval = INTERVAL_MS.load(Relaxed);
+        let due = (last + u64::from(interval) * 1_000_000).max(begin);
+        let now = monotonic_ns();
+        if now >= due {
+            return due;
+        }
+        wait(&INTERVAL_MS, interval, Some(Duration::from_nanos(due - now)));
+    }
 }
 
 /// Where lines go; `None` if that was closed.
@@ -320,6 +355,13 @@ impl Line {
         self.put("stall_p99_ns", Known(stalls.p99_ns))?;
         self.put("stall_max_ns", Known(stalls.max_ns))?;
         self.put("last", u8::from(is_last))?;
+        let steering = reader.steering();
+        let value = |setting| Known(steering.and_then(|steering| steering.value(setting)));
+        self.put("dirty_decay_ms", value(Setting::DirtyDecayMs))?;
+        self.put("muzzy_decay_ms", value(Setting::MuzzyDecayMs))?;
+        self.put("soft_limit_bytes", value(Setting::SoftLimitBytes))?;
+        self.put("soft_limit_step", Known(steering.map(|steering| steering.soft_limit_step)))?;
+        self.put("setting_changes", Known(steering.map(|steering| steering.all_changes())))?;
         self.write_str("\n")
     }
 }
@@ -371,7 +413,7 @@ fn nearest_rank(counts: &[u64; BUCKETS], all: u64, part: u64, whole: u64) -> Opt
 }
 
 /// Resident memory of this process: the second field of `/proc/self/statm`, in pages.
-fn rss_bytes() -> Option<u64> {
+pub(crate) fn rss_bytes() -> Option<u64> {
     let mut bytes = [0_u8; 128];
     // SAFETY: the path is a C string; read gets a buffer valid for its length; the descriptor is closed once.
     let length = unsafe {

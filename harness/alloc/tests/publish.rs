@@ -5,6 +5,8 @@
 mod child;
 #[path = "publish/refused.rs"]
 mod refused;
+#[path = "publish/requests.rs"]
+mod requests;
 #[path = "publish/trace.rs"]
 mod trace;
 
@@ -49,6 +51,11 @@ fn main() {
         refused::a_name_that_is_no_name
         refused::a_level_that_is_none
         refused::a_trial_of_heapgates
+        requests::stacks_of_a_running_process_are_taken_for_a_time_and_again
+        requests::what_was_taken_until_it_was_cancelled_or_killed_is_there
+        requests::what_makes_no_sense_is_refused_and_whoever_takes_no_requests_says_so
+        requests::a_stopped_process_ends_in_an_error_and_one_client_asks_at_a_time
+        requests::whatever_is_written_into_the_mailbox_the_process_goes_on
         trace::lines_come_and_say_what_was_counted
         trace::a_process_that_publishes_itself_later_is_published
         trace::lines_go_to_a_file

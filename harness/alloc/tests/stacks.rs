@@ -10,34 +10,66 @@ use std::ffi::CStr;
 use std::hint::black_box;
 use std::panic::{catch_unwind, panic_any, set_hook};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Ran, SCENARIO, holds, run_sampled, same};
-use heapgate_alloc::segment::layout::{Level, PhaseKind};
-use heapgate_alloc::segment::stacks::MAX_FRAMES;
-use heapgate_alloc::{Telemetry, session};
+use common::{Ran, SCENARIO, holds, run_sampled, run_taking, same};
+use heapgate_alloc::segment::layout::{Level, Operation, PhaseKind};
+use heapgate_alloc::segment::stacks::{MAX_FRAMES, Settings, Stack, StackSamples, StallKind, phase_kind};
+use heapgate_alloc::{Telemetry, mark, marks, session};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 #[global_allocator]
 static ALLOCATOR: Telemetry<SignalSafe> = Telemetry::new(SignalSafe);
 
-/// The system allocator; but objects of [`IN_HANDLER`] bytes, which are never touched, are all one static block, so that
+/// The system allocator; but objects of [`IN_HANDLER`] bytes, which are never touched, are one block of each thread, so that
 /// a signal handler may allocate whatever it interrupted.
 struct SignalSafe;
 
 const IN_HANDLER: usize = 30_011;
-static BLOCK: Block = Block(UnsafeCell::new([0; IN_HANDLER]));
+/// Objects of this size take [`SLOW_FOR`].
+const SLOW: usize = 30_013;
+/// Of this, too, and touch a fresh page meanwhile.
+const FAULTS: usize = 30_015;
+/// Of this, too, and sleep.
+const WAITS: usize = 30_017;
+const PAGE: usize = 4096;
+const SLOW_FOR: Duration = Duration::from_micros(60);
+thread_local! {
+    // Of each thread its own: no address lives twice.
+    static BLOCK: Block = const { Block(UnsafeCell::new([0; IN_HANDLER])) };
+}
 
 #[repr(align(16))]
 struct Block(UnsafeCell<[u8; IN_HANDLER]>);
-// SAFETY: only its address is used.
-unsafe impl Sync for Block {}
 
 // SAFETY: forwards to System, but for a size that this file's handler alone uses, and never touches the memory of.
 unsafe impl GlobalAlloc for SignalSafe {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() == IN_HANDLER {
-            return BLOCK.0.get().cast();
+            return BLOCK.with(|block| block.0.get().cast());
+        }
+        if layout.size() == SLOW {
+            mark(StallKind::Purge);
+            mark(StallKind::FreshMapping);
+            let begin = Instant::now();
+            while begin.elapsed() < SLOW_FOR {}
+        }
+        if layout.size() == FAULTS || layout.size() == WAITS {
+            // SAFETY: the caller's contract.
+            let ptr = unsafe { System.alloc(layout) };
+            let begin = Instant::now();
+            if layout.size() == WAITS {
+                std::thread::sleep(SLOW_FOR);
+            } else if !ptr.is_null() {
+                let page = ptr.map_addr(|address| address.next_multiple_of(PAGE));
+                // SAFETY: the object has room for a whole page after the next boundary, and nobody uses it yet.
+                unsafe {
+                    libc::madvise(page.cast(), PAGE, libc::MADV_DONTNEED);
+                    page.write_volatile(1);
+                }
+            }
+            while begin.elapsed() < SLOW_FOR {}
+            return ptr;
         }
         // SAFETY: the caller's contract.
         unsafe { System.alloc(layout) }
@@ -53,12 +85,17 @@ unsafe impl GlobalAlloc for SignalSafe {
 
 fn main() {
     // SAFETY: alarm has no requirement. Far longer than any scenario takes.
-    let alarm = || unsafe { libc::alarm(120) };
+    let alarm = || unsafe { libc::alarm(120 + stress_for().as_secs() as u32) };
     match std::env::var(SCENARIO).as_deref() {
         Ok("proportions") => measured(proportions),
         Ok("deep") => measured(|| {
             black_box(deep(500));
         }),
+        Ok("lives") => measured(lives),
+        Ok("slow") => {
+            marks(&[StallKind::FreshMapping, StallKind::Purge]);
+            measured(slow);
+        }
         Ok("stress") => {
             alarm();
             stress();
@@ -67,6 +104,9 @@ fn main() {
             let tests = vec![
                 Trial::test("every_allocation_has_its_stack_at_period_1", every_one),
                 Trial::test("a_share_is_within_the_error_of_its_samples", estimated),
+                Trial::test("bytes_and_calls_are_estimated_by_one_rate", by_bytes),
+                Trial::test("live_peak_freed_and_temporaries_are_exact_by_thread", lives_are_followed),
+                Trial::test("slow_calls_have_their_stack_and_kind_and_fast_ones_none", slow_calls),
                 Trial::test("a_deep_stack_is_cut_and_counted", cut),
                 Trial::test("unwinding_dlopen_fork_and_signals_neither_stop_nor_lose_samples", survives),
             ];
@@ -113,8 +153,8 @@ fn proportions() {
 /// Samples and bytes of the stacks whose allocations have `size` bytes.
 fn of_size(ran: &Ran, size: u64) -> (u64, u64) {
     let samples = ran.samples();
-    let stacks = samples.stacks.iter().filter(|stack| stack.bytes == stack.samples * size);
-    stacks.fold((0, 0), |sum, stack| (sum.0 + stack.samples, sum.1 + stack.bytes))
+    let stacks = samples.stacks.iter().filter(|stack| (stack.bytes / stack.calls - size as f64).abs() < 1e-3);
+    stacks.fold((0, 0), |sum, stack| (sum.0 + stack.samples, sum.1 + stack.samples * size))
 }
 
 fn every_one() -> Result<(), Failed> {
@@ -164,6 +204,128 @@ fn estimated() -> Result<(), Failed> {
     )
 }
 
+/// What the stacks with objects of `size` bytes sum up to. For exact samples.
+fn sum(samples: &StackSamples, size: u64, of: fn(&Stack) -> f64) -> f64 {
+    samples.stacks.iter().filter(|stack| stack.bytes == stack.calls * size as f64).map(of).sum()
+}
+
+fn by_bytes() -> Result<(), Failed> {
+    let settings = Settings { call_period: 1000, byte_period: 2000, track_frees: true, ..Settings::NOTHING };
+    let ran = run_taking("proportions", Level::Count, &settings);
+    holds("the child succeeds", ran.status.success())?;
+    let samples = ran.samples();
+    for (times, size) in PROPORTIONS {
+        let of_size = || {
+            samples.stacks.iter().filter(|stack| (stack.bytes / stack.calls - size as f64).abs() < 1e-2 * size as f64)
+        };
+        let sum = |of: fn(&Stack) -> f64| of_size().map(of).sum::<f64>();
+        for (what, found, expected, variance) in [
+            ("calls", sum(|s| s.calls), (times * ROUNDS) as f64, sum(|s| s.calls_variance)),
+            ("bytes", sum(|s| s.bytes), (times * ROUNDS * size) as f64, sum(|s| s.bytes_variance)),
+        ] {
+            let deviation = variance.sqrt();
+            holds(
+                &format!("{what} of {size}: {found} ± {deviation} of {expected}"),
+                deviation > 0.0 && deviation < expected / 4.0 && (found - expected).abs() < 5.0 * deviation,
+            )?;
+        }
+        // Each is dropped at once: what was sampled was seen to end.
+        same("freed at once", (sum(|s| s.freed), sum(|s| s.live_objects)), (sum(|s| s.calls), 0.0))?;
+        same("temporaries", sum(|s| s.temporaries), sum(|s| s.freed))?;
+    }
+    Ok(())
+}
+
+/// 50 objects of 5001 bytes live at the peak and 10 at the end; 100 temporaries of 5002; a vector of 5003 that grows to
+/// 5004, in a thread of a name of its own, and is freed there after another allocation.
+fn lives() {
+    let mut kept: Vec<Vec<u8>> = Vec::with_capacity(50);
+    kept.extend((0..50).map(|_| Vec::with_capacity(5001)));
+    kept.truncate(10);
+    (0..100).for_each(|_| drop(black_box(Vec::<u8>::with_capacity(5002))));
+    let worker = std::thread::Builder::new().name("grower".to_owned()).spawn(|| {
+        // The name is looked up again as samples come.
+        (0..8).for_each(|_| drop(black_box(Vec::<u8>::with_capacity(10))));
+        let mut grows = black_box(Vec::<u8>::with_capacity(5003));
+        grows.reserve_exact(black_box(5004));
+        let grows = black_box(grows);
+        let other = black_box(Vec::<u8>::with_capacity(5005));
+        drop(grows);
+        drop(other);
+    });
+    worker.expect("a thread").join().expect("it ends well");
+    std::mem::forget(kept);
+}
+
+fn lives_are_followed() -> Result<(), Failed> {
+    let ran = run_taking("lives", Level::Count, &Settings::exact());
+    holds("the child succeeds", ran.status.success())?;
+    let samples = ran.samples();
+    let of = |size| {
+        let sum = |of| sum(&samples, size, of);
+        [sum(|s| s.calls), sum(|s| s.freed), sum(|s| s.temporaries), sum(|s| s.live_objects), sum(|s| s.peak_objects)]
+    };
+    // The last one made is freed before anything else is allocated.
+    same("kept", of(5001), [50.0, 40.0, 1.0, 10.0, 50.0])?;
+    same("temporaries", of(5002), [100.0, 100.0, 100.0, 0.0, 0.0])?;
+    same("grown", of(5003), [1.0, 1.0, 0.0, 0.0, 0.0])?;
+    same("moved, and outlived by another", of(5004), [1.0, 1.0, 0.0, 0.0, 0.0])?;
+    same("the other, freed after a free", of(5005), [1.0, 1.0, 1.0, 0.0, 0.0])?;
+    holds("lifetimes are positive", sum(&samples, 5001, |s| s.lifetime_ns) > 0.0)?;
+    let grown = samples.stacks.iter().find(|stack| stack.bytes == 5004.0).ok_or("it is there")?;
+    same("its thread", samples.threads[grown.thread as usize].as_str(), "grower")?;
+    same("its phase", phase_kind(grown.phase), Some(PhaseKind::Measure))?;
+    same("nothing was lost", (samples.untracked, samples.full, samples.nested), (0, 0, 0))
+}
+
+const SLOW_CALLS: u64 = 300;
+
+fn slow() {
+    for _ in 0..SLOW_CALLS {
+        for size in [SLOW, FAULTS, WAITS] {
+            drop(black_box(Vec::<u8>::with_capacity(size)));
+        }
+        often();
+    }
+}
+
+fn slow_calls() -> Result<(), Failed> {
+    // Half the time that a slow call takes at least.
+    let ran = run_taking(
+        "slow",
+        Level::Exact,
+        &Settings { asks_kernel: true, ..Settings::stalls(SLOW_FOR.as_nanos() as u64 / 2) },
+    );
+    holds("the child succeeds", ran.status.success())?;
+    let samples = ran.samples();
+    same("no allocation was sampled", (samples.samples, samples.stacks.len()), (0, 0))?;
+    let slow: Vec<_> = samples.stalls.iter().filter(|stall| stall.kind == StallKind::Purge).collect();
+    let calls: u64 = slow.iter().map(|stall| stall.calls).sum();
+    // Some are interrupted, and not taken; on a busy machine many.
+    holds(&format!("{calls} slow calls"), (1..=SLOW_CALLS).contains(&calls))?;
+    for stall in slow {
+        same("its operation", stall.operation, Operation::Alloc as u64)?;
+        same("its phase", phase_kind(stall.phase), Some(PhaseKind::Measure))?;
+        holds("its stack", !stall.frames.is_empty())?;
+        // The rate of the clock is right to 0.1 %.
+        holds("its time", stall.ns as f64 >= 0.99 * (stall.calls * SLOW_FOR.as_nanos() as u64) as f64)?;
+        holds("the longest", stall.max_ns <= stall.ns && stall.max_ns as f64 >= 0.99 * SLOW_FOR.as_nanos() as f64)?;
+    }
+    holds("purges are told", samples.capabilities.tells(StallKind::Purge))?;
+    let of = |kind| samples.stalls.iter().filter(|stall| stall.kind == kind).map(|stall| stall.calls).sum::<u64>();
+    let kernels = [StallKind::PageFault, StallKind::LockWait];
+    if kernels.into_iter().all(|kind| samples.capabilities.tells(kind)) {
+        for kind in kernels {
+            holds(&format!("{} calls of {}", of(kind), kind.name()), (1..=SLOW_CALLS + 20).contains(&of(kind)))?;
+        }
+    } else {
+        eprintln!("SKIPPED: page faults and waits are not told here: the kernel refuses perf_event_open");
+        holds("none is guessed", kernels.into_iter().all(|kind| !samples.capabilities.tells(kind) && of(kind) == 0))?;
+    }
+    let ran = run_taking("slow", Level::Count, &Settings::stalls(1));
+    same("where no call is timed there are none", ran.samples().stalls, Vec::new())
+}
+
 #[inline(never)]
 fn deep(depth: u32) -> u32 {
     if depth == 0 {
@@ -177,11 +339,18 @@ fn cut() -> Result<(), Failed> {
     let ran = run_sampled("deep", Level::Count, 1);
     holds("the child succeeds", ran.status.success())?;
     let samples = ran.samples();
-    let stack = samples.stacks.iter().find(|stack| stack.bytes == 77).ok_or("the stack is not there")?;
+    let stack = samples.stacks.iter().find(|stack| stack.bytes == 77.0).ok_or("the stack is not there")?;
     same("frames kept", (stack.frames.len(), stack.samples), (MAX_FRAMES, 1))
 }
 
-const STRESS_FOR: Duration = Duration::from_secs(6);
+/// How long the stress test goes on, at each of its levels, seconds: a few by default.
+const STRESS_VARIABLE: &str = "HEAPGATE_STRESS_SECONDS";
+
+fn stress_for() -> Duration {
+    let seconds = std::env::var(STRESS_VARIABLE).ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(4))
+}
+
 static STOP: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn allocate_in_handler(_: i32) {
@@ -192,7 +361,7 @@ extern "C" fn allocate_in_handler(_: i32) {
 
 fn stress() {
     set_hook(Box::new(|_| {}));
-    let workers: [fn(); 8] = [allocate, allocate, allocate, unwind, unwind, open_libraries, open_libraries, fork];
+    let workers: [fn(); 8] = [allocate, allocate, hand_over, unwind, unwind, open_libraries, come_and_go, fork];
     let handler = allocate_in_handler as extern "C" fn(i32);
     // SAFETY: the handler allocates through our own allocator only, which for its size is async-signal-safe. Restarting
     // system calls keeps waitpid and dlopen from failing.
@@ -212,7 +381,7 @@ fn stress() {
                     }
                 });
             }
-            std::thread::sleep(STRESS_FOR);
+            std::thread::sleep(stress_for());
             STOP.store(true, Relaxed);
         });
         every(0);
@@ -233,6 +402,27 @@ fn allocate() {
     }
     let text: Vec<String> = (0..20).map(|i| format!("{i}")).collect();
     black_box(text.concat());
+}
+
+/// Frees, and reallocates, what others have allocated.
+fn hand_over() {
+    let (to, from) = std::sync::mpsc::channel::<Vec<u64>>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for mut given in from {
+                given.reserve_exact(100);
+                drop(black_box(given));
+            }
+        });
+        (0..200).for_each(|number| to.send(vec![number; 3]).expect("it listens"));
+        drop(to);
+    });
+}
+
+/// Threads that are gone as soon as they have allocated.
+fn come_and_go() {
+    let threads: Vec<_> = (0..4).map(|depth| std::thread::spawn(move || deep(depth))).collect();
+    threads.into_iter().for_each(|thread| assert!(thread.join().is_ok()));
 }
 
 /// Allocates while it is unwound.
@@ -289,15 +479,41 @@ fn fork() {
 }
 
 fn survives() -> Result<(), Failed> {
-    for level in [Level::Count, Level::Exact] {
-        let ran = run_sampled("stress", level, 1);
+    let exact = Settings { stall_threshold_ns: 2000, asks_kernel: true, ..Settings::exact() };
+    let rare = Settings { call_period: 50, byte_period: 10_000, ..exact };
+    for (level, settings) in [(Level::Count, exact), (Level::Exact, exact), (Level::Exact, rare)] {
+        let ran = run_taking("stress", level, &settings);
         holds(&format!("the child ends well: {}", ran.status), ran.status.success())?;
         let samples = ran.samples();
-        println!("{} samples, {} nested, {} full", samples.samples, samples.nested, samples.full);
-        same("each allocation was sampled, or fell into a sample", samples.samples + samples.nested, calls(&ran))?;
+        let StackSamples { samples: taken, nested, full, untracked, stalls_full, .. } = samples;
+        let slow: u64 = samples.stalls.iter().map(|stall| stall.calls).sum();
+        let sum = |of: fn(&Stack) -> f64| samples.stacks.iter().map(of).sum::<f64>();
+        println!(
+            "{} calls: {taken} samples, {nested} nested, {full} full, {untracked} untracked, {} freed, {} temporaries, \
+             {} live, {slow} slow calls, {stalls_full} full",
+            calls(&ran),
+            sum(|s| s.freed),
+            sum(|s| s.temporaries),
+            sum(|s| s.live_objects)
+        );
         let kept: u64 = samples.stacks.iter().map(|stack| stack.samples).sum();
-        same("each sample was kept, or found no room", kept + samples.full, samples.samples)?;
-        holds("signals came while samples were taken", samples.nested > 0)?;
+        same("each sample was kept, or found no room", kept + full, taken)?;
+        holds("slow calls are taken where calls are timed", (slow > 0) == (level == Level::Exact))?;
+        if settings == rare {
+            continue;
+        }
+        holds("each allocation was sampled, or fell into a sample", taken + nested >= calls(&ran))?;
+        if level == Level::Count {
+            same("and no other", taken + nested, calls(&ran))?;
+        }
+        // What lives at the end was made in the measured phase and outlives it: next to nothing.
+        same(
+            "each tracked object ended or lives",
+            sum(|s| s.freed) + sum(|s| s.live_objects),
+            (kept - untracked) as f64,
+        )?;
+        holds("all threads' objects end", sum(|s| s.live_objects) < 100.0)?;
+        holds("signals came while samples were taken", nested > 0)?;
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use heapgate_alloc::control::{Control, ControlError};
+
 use crate::inject::Injection;
 use crate::trial::Trial;
 use crate::workload::{Error, Params, Variant};
@@ -35,11 +37,20 @@ impl TrialError {
 /// If there is no such variant or parameter, or the workload can't be set up.
 pub fn run_trial(variants: &[Variant], arguments: &[String]) -> Result<String, TrialError> {
     let trial = parse(variants, arguments)?;
+    steer().map_err(|error| TrialError::Usage(format!("it can't be steered: {error}")))?;
     let work = trial.run().map_err(|error| match error {
         Error::Param { .. } => TrialError::Usage(error.to_string()),
         _ => TrialError::Workload(error.to_string()),
     })?;
     Ok(format!("{} {}s, checksum {:016x}", work.units, trial.variant.unit, work.checksum))
+}
+
+/// Lets this process be steered while it runs, if the environment asks for it (`HEAPGATE_CONTROL`, `HEAPGATE_SOFT_LIMIT`).
+///
+/// # Errors
+/// Says why it can't be.
+pub fn steer() -> Result<(), ControlError> {
+    Control::from_environment().map_or(Ok(()), Control::start)
 }
 
 fn parse(variants: &[Variant], arguments: &[String]) -> Result<Trial, TrialError> {

@@ -27,6 +27,25 @@ fn call(name: &CStr) -> io::Result<()> {
     }
 }
 
+/// Writes the heap profile to the file `path`.
+///
+/// # Errors
+/// If profiling is off (`opt.prof`), or the file can't be written.
+pub(crate) fn dump_heap(path: &CStr) -> io::Result<()> {
+    let mut path = path.as_ptr();
+    // SAFETY: `prof.dump` reads a pointer to a C string, whose size is that of a pointer; it writes nothing back.
+    let code = unsafe {
+        tikv_jemalloc_sys::mallctl(
+            c"prof.dump".as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            (&raw mut path).cast(),
+            size_of_val(&path),
+        )
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
 /// Whether this build of jemalloc has the option `name`.
 #[cfg(test)]
 pub(crate) fn has_option(name: &str) -> bool {

@@ -10,7 +10,9 @@ mod child;
 mod closure;
 mod inject;
 mod jemalloc;
+mod jemalloc_hooks;
 mod json;
+mod profile;
 mod suite;
 mod switch;
 mod trial;
@@ -20,10 +22,11 @@ pub use allocator::{AllocatorSpec, Base, SpecError, Under};
 #[doc(hidden)]
 pub use assert::limit;
 pub use assert::{bytes, watch};
-pub use child::{TrialError, parse_param, run_trial};
+pub use child::{TrialError, parse_param, run_trial, steer};
 pub use closure::CLOSURE_STEPS;
 #[doc(hidden)]
 pub use closure::set_up_closure;
+pub use heapgate_alloc::control::ControlError;
 pub use heapgate_alloc::{Telemetry, ThreadStalls, Watched};
 pub use inject::{Injection, Stall};
 pub use suite::{DESCRIBE, PROBE, PROTOCOL, Suite, TRIAL};

@@ -1,5 +1,6 @@
 //! One trial, inside the measured process: the phases, and nothing else.
 
+use std::cell::RefCell;
 use std::io;
 
 use heapgate_alloc::segment::layout::{Gauge, PhaseKind};
@@ -7,8 +8,9 @@ use heapgate_alloc::segment::writer::Phase;
 use heapgate_alloc::{Session, session};
 
 use crate::inject::{Injection, Planter};
+use crate::profile::Profilers;
 use crate::workload::{Error, Figures, Params, Steps, Variant, Work};
-use crate::{allocator::Base, jemalloc, switch};
+use crate::{allocator::Base, jemalloc, jemalloc_hooks, switch};
 
 /// What a trial is to do.
 #[derive(Debug, Clone)]
@@ -29,9 +31,16 @@ impl Trial {
     /// # Errors
     /// If the workload can't be set up, or something can't be planted.
     pub fn run(&self) -> Result<Work, Error> {
-        let phases = Phases { session: session(), base: switch::in_use() };
+        let (session, base) = (session(), switch::in_use());
+        let phases = Phases { session, base, profilers: RefCell::new(Profilers::asked_for(session, base)?) };
         if let Some(session) = phases.session {
             session.hold();
+        }
+        if heapgate_alloc::takes_slow_calls() && phases.base.is_some_and(Base::has_jemalloc) {
+            // What remains is that their kinds are unknown, which the profile says.
+            if let Err(error) = jemalloc_hooks::install() {
+                eprintln!("heapgate: what jemalloc's slow calls do is not told: {error}");
+            }
         }
         let mut workload = None;
         phases.run(PhaseKind::Setup, 0, || {
@@ -126,6 +135,7 @@ struct Phases {
     session: Option<Session>,
     /// None: an allocator of the user's own, which we know nothing of.
     base: Option<Base>,
+    profilers: RefCell<Profilers>,
 }
 
 impl Phases {
@@ -144,6 +154,7 @@ impl Phases {
         figures: impl FnOnce(&mut T) -> Figures,
     ) -> Work {
         let Some(session) = self.session else { return body(with) };
+        self.profile(|profilers| profilers.phase_begins(kind));
         let phase = session.begin_phase(kind as u64);
         let work = body(with);
         session.close_phase(&phase, work.units, work.checksum);
@@ -154,10 +165,18 @@ impl Phases {
         phase.end();
         // The last sample of the phase is taken while nothing moves.
         session.hold();
+        self.profile(|profilers| profilers.phase_ends(kind));
         for (index, value) in figures(with).values() {
             phase.set_figure(index, value);
         }
         work
+    }
+
+    /// What fails in profiling is said, and leaves the work as it is: the supervisor finds less, and says that.
+    fn profile(&self, ask: impl FnOnce(&mut Profilers) -> Result<(), Error>) {
+        if let Err(error) = ask(&mut self.profilers.borrow_mut()) {
+            eprintln!("heapgate: {error}");
+        }
     }
 
     fn set_gauges(&self, phase: &Phase) -> io::Result<()> {

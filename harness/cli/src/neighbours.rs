@@ -40,6 +40,9 @@ impl Drop for Neighbours {
 
 /// Keeps a CPU busy until standard input ends.
 pub fn spin() -> ! {
+    if let Err(error) = heapgate_bench::steer() {
+        eprintln!("heapgate: it can't be steered: {error}");
+    }
     std::thread::spawn(|| {
         // Whatever it gives, there is nobody any more.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());

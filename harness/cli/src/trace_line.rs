@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use heapgate_segment::trace_line::{FIELDS, Kind, NONE, PREFIX, VERSION};
+use heapgate_segment::trace_line::{Kind, NONE, PREFIX, VERSION, fields as fields_of};
 
 /// What a line of a log is.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +29,9 @@ impl fmt::Display for LineError {
                 f,
                 "a trace line of version {version}, newer than this heapgate's {VERSION}: use the heapgate that matches it"
             ),
-            Self::Version(version) => write!(f, "a trace line of version {version}; this heapgate reads {VERSION}"),
+            Self::Version(version) => {
+                write!(f, "a trace line of version {version}; this heapgate reads 1 to {VERSION}")
+            }
             Self::Damaged(what) => write!(f, "a damaged trace line: {what}"),
         }
     }
@@ -44,13 +46,10 @@ pub fn parse(line: &str) -> Result<Found, LineError> {
     let damaged = |what: String| LineError::Damaged(what);
     let mut fields = line.split(' ');
     let version = fields.next().and_then(|version| version.parse().ok());
-    match version {
-        Some(VERSION) => {}
-        Some(version) => return Err(LineError::Version(version)),
-        None => return Err(damaged("it has no version".to_owned())),
-    }
-    let mut json = format!("{{\"v\":{VERSION}");
-    for (name, kind) in FIELDS {
+    let version: u64 = version.ok_or_else(|| damaged("it has no version".to_owned()))?;
+    let expected = fields_of(version).ok_or(LineError::Version(version))?;
+    let mut json = format!("{{\"v\":{version}");
+    for &(name, kind) in expected {
         let field = fields.next().ok_or_else(|| damaged(format!("it ends before {name}")))?;
         let value = field.strip_prefix(name).and_then(|field| field.strip_prefix('='));
         let value = value.ok_or_else(|| damaged(format!("'{}' where {name} should be", shown(field))))?;
@@ -97,9 +96,10 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const LINE: &str = "heapgate-trace v=1 t=2026-01-31T12:00:00.123Z pid=42 service=tokenizer level=sampled up_s=3.001 \
+    const LINE: &str = "heapgate-trace v=2 t=2026-01-31T12:00:00.123Z pid=42 service=tokenizer level=sampled up_s=3.001 \
                         threads=4 live_objects=-7 live_bytes=99 allocs=1000 reallocs=5 frees=900 alloc_bytes=123456 \
-                        rss_bytes=- interval_s=1.000 timed=900 interrupted=1 stall_p99_ns=250 stall_max_ns=- last=0";
+                        rss_bytes=- interval_s=1.000 timed=900 interrupted=1 stall_p99_ns=250 stall_max_ns=- last=0 \
+                        dirty_decay_ms=-1 muzzy_decay_ms=0 soft_limit_bytes=- soft_limit_step=- setting_changes=3";
 
     fn damage(line: &str) -> String {
         parse(line).expect_err("damaged").to_string()
@@ -110,27 +110,35 @@ mod tests {
         let Ok(Found::Json(json)) = parse(LINE) else { panic!("{:?}", parse(LINE)) };
         assert_eq!(
             json,
-            "{\"v\":1,\"t\":\"2026-01-31T12:00:00.123Z\",\"pid\":42,\"service\":\"tokenizer\",\"level\":\"sampled\",\
+            "{\"v\":2,\"t\":\"2026-01-31T12:00:00.123Z\",\"pid\":42,\"service\":\"tokenizer\",\"level\":\"sampled\",\
              \"up_s\":3.001,\"threads\":4,\"live_objects\":-7,\"live_bytes\":99,\"allocs\":1000,\"reallocs\":5,\
              \"frees\":900,\"alloc_bytes\":123456,\"rss_bytes\":null,\"interval_s\":1.000,\"timed\":900,\
-             \"interrupted\":1,\"stall_p99_ns\":250,\"stall_max_ns\":null,\"last\":false}"
+             \"interrupted\":1,\"stall_p99_ns\":250,\"stall_max_ns\":null,\"last\":false,\"dirty_decay_ms\":-1,\
+             \"muzzy_decay_ms\":0,\"soft_limit_bytes\":null,\"soft_limit_step\":null,\"setting_changes\":3}"
         );
         serde_json::from_str::<serde_json::Value>(&json).expect("JSON");
         assert_eq!(parse(&format!("Jan 31 12:00:00 host tokenizer[42]: {LINE}")), parse(LINE));
     }
 
     #[test]
+    fn lines_of_the_first_version_are_read_still() {
+        let (line, _) = LINE.split_once(" dirty_decay_ms").expect("there");
+        let Ok(Found::Json(json)) = parse(&line.replace("v=2", "v=1")) else { panic!("{line}") };
+        assert!(json.starts_with("{\"v\":1,") && json.ends_with(",\"last\":false}"), "{json}");
+    }
+
+    #[test]
     fn other_lines_are_no_errors() {
-        for line in ["", "heapgate: something", "xheapgate-trace v=1", "heapgate-trace", "heapgate-trace w=1"] {
+        for line in ["", "heapgate: something", "xheapgate-trace v=2", "heapgate-trace", "heapgate-trace w=1"] {
             assert_eq!(parse(line), Ok(Found::OtherLine), "{line}");
         }
     }
 
     #[test]
     fn another_version_is_named() {
-        assert!(damage(&LINE.replace("v=1", "v=2")).contains("version 2, newer"));
-        assert!(damage(&LINE.replace("v=1", "v=0")).contains("version 0"));
-        assert!(damage(&LINE.replace("v=1", "v=x")).contains("no version"));
+        assert!(damage(&LINE.replace("v=2", "v=3")).contains("version 3, newer"));
+        assert!(damage(&LINE.replace("v=2", "v=0")).contains("version 0"));
+        assert!(damage(&LINE.replace("v=2", "v=x")).contains("no version"));
     }
 
     #[test]
@@ -152,7 +160,7 @@ mod tests {
             ("up_s=3.001", "up_s=3.1", "up_s can't be"),
             ("allocs=1000", "allocs=01000", "allocs can't be"),
             ("last=0", "last=2", "last can't be"),
-            ("last=0", "last=0 more=1", "'more=1' after its last field"),
+            ("changes=3", "changes=3 more=1", "'more=1' after its last field"),
             ("threads=4 ", "threads=4  ", "'' where live_objects should be"),
         ] {
             let error = damage(&LINE.replace(from, to));

@@ -23,6 +23,8 @@ pub enum Document {
     Calibration,
     /// What `docs/accuracy.md` is made of.
     Accuracy,
+    /// What `heapgate profile` writes.
+    Profile,
 }
 
 impl Document {
@@ -31,6 +33,7 @@ impl Document {
             Self::Report => "make it again with `heapgate run`",
             Self::Baseline => "record it again with `heapgate baseline record`",
             Self::Calibration => "make it again with `heapgate calibrate`, or delete it",
+            Self::Profile => "make it again with `heapgate profile`",
             Self::Accuracy => {
                 "take it from the repository again, or delete it and make it again as `docs/accuracy.md` says"
             }
@@ -45,6 +48,7 @@ impl fmt::Display for Document {
             Self::Baseline => "baseline",
             Self::Calibration => "calibration",
             Self::Accuracy => "accuracy file",
+            Self::Profile => "profile",
         })
     }
 }

@@ -9,6 +9,7 @@ use crate::baseline::{BASELINE_SCHEMA_VERSION, Baseline};
 use crate::experiment::{FINDINGS_SCHEMA_VERSION, Findings};
 use crate::figures::{FIGURES_SCHEMA_VERSION, Figures};
 use crate::gate::{VERDICT_SCHEMA_VERSION, Verdict};
+use crate::profile::{PROFILE_SCHEMA_VERSION, Profile};
 use crate::report::{Report, SCHEMA_VERSION};
 
 /// A schema and the name of its file.
@@ -38,6 +39,7 @@ pub fn all() -> Vec<NamedSchema> {
         of::<Figures>("figures", FIGURES_SCHEMA_VERSION),
         of::<Findings>("experiments", FINDINGS_SCHEMA_VERSION),
         of::<Accuracy>("accuracy", ACCURACY_SCHEMA_VERSION),
+        of::<Profile>("profile", PROFILE_SCHEMA_VERSION),
     ]
 }
 

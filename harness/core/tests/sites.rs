@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use heapgate_alloc::segment::layout::{self, Level, PhaseKind};
 use heapgate_alloc::segment::map::{Mapping, create_file};
-use heapgate_alloc::segment::stacks::{self, DEFAULT_STACKS, Scope, StackTable, table_bytes};
+use heapgate_alloc::segment::stacks::{self, Capacity, Settings, StackTable};
 use heapgate_alloc::{Telemetry, session};
 use heapgate_core::report::{Counts, Site, Sites};
 use heapgate_core::sites::{Modules, Symbols, gather};
@@ -93,11 +93,11 @@ fn child() {
 
 fn sites_of_a_child(period: u64) -> Sites {
     let segment = create_file(c"segment", layout::segment_bytes(4)).expect("a memory file");
-    let table = create_file(c"stacks", table_bytes(DEFAULT_STACKS)).expect("a memory file");
+    let table = create_file(c"stacks", Capacity::TRIAL.bytes()).expect("a memory file");
     let words = Mapping::new(segment.as_fd()).expect("a mapping");
     layout::format(words.words(), 4, Level::Count, 64);
     let mapping = Mapping::new(table.as_fd()).expect("a mapping");
-    stacks::format(mapping.words(), period, 1, Scope::Measure);
+    stacks::format(mapping.words(), Capacity::TRIAL, &Settings::calls(period));
     let mut child = Command::new(std::env::current_exe().expect("this executable"))
         .env(CHILD, "1")
         .env("HEAPGATE_SEGMENT", inherited(&segment))

@@ -3,6 +3,8 @@
 //!
 //! To add a metric, add one entry to the table below.
 
+use heapgate_segment::setting::Setting;
+
 use crate::observation::Observation;
 
 /// The type of a metric, in Prometheus's sense.
@@ -64,6 +66,8 @@ pub enum Source {
     Jemalloc,
     /// Of the groups of its threads: there if it has any.
     Group,
+    /// Of the process's settings and its soft limit: there if it can be steered (feature `control` of heapgate-alloc).
+    Control,
     /// Of the process's regions: there if it has any and says so.
     Region,
     /// Of `heapgate serve` itself.
@@ -137,11 +141,38 @@ const FAULT: Label = Label { name: "kind", values: &["minor", "major"] };
 /// The label that has a group's name.
 pub const GROUP_LABEL: &str = "group";
 const GROUP: Label = Label { name: GROUP_LABEL, values: &[] };
+/// In the order of the segment's numbers for settings.
+const SETTING: Label = Label {
+    name: "setting",
+    values: &[
+        "dirty_decay_ms",
+        "muzzy_decay_ms",
+        "background_thread",
+        "purge",
+        "level",
+        "trace_interval_ms",
+        "heap_profile",
+        "heap_profile_dump",
+        "soft_limit",
+    ],
+};
+const PAGES: Label = Label { name: "pages", values: &["dirty", "muzzy"] };
 const REASON: Label = Label { name: "reason", values: &["no-segment", "not-installed"] };
 /// In the order of the agent's reasons.
 const AGENT_REASON: Label = Label {
     name: "reason",
-    values: &["folder", "permission", "truncated", "damaged", "version", "foreign", "duplicate", "read", "remove"],
+    values: &[
+        "folder",
+        "permission",
+        "truncated",
+        "damaged",
+        "version",
+        "foreign",
+        "duplicate",
+        "read",
+        "remove",
+        "textfile",
+    ],
 };
 
 /// Values of the label `reason` of [`MetricId::Unmeasured`].
@@ -280,6 +311,36 @@ catalogue! {
         "Bytes of pages that it gave back (stats.arenas.purged).",
         |o, to| o.of_purging(to, |p| p.purged_bytes) }
 
+    SettingChanges { "heapgate_setting_changes_total", Counter, Count, Control, [SETTING],
+        "Changes of settings that were asked for while the process ran, and made.",
+        |o, to| if let Some(s) = &o.steering {
+            for (to, setting) in to.iter_mut().zip(Setting::ALL) { *to = s.changes(setting) as f64 }
+        } }
+    SettingRefusals { "heapgate_setting_refusals_total", Counter, Count, Control, [],
+        "Changes that were asked for and refused.",
+        |o, to| o.steered(to, |s| [Some(s.refusals as f64)]) }
+    Decay { "heapgate_decay_seconds", Gauge, Seconds, Control, [PAGES],
+        "How long jemalloc keeps freed pages before it gives them back; +Inf: for good (dirty_decay_ms, muzzy_decay_ms).",
+        |o, to| o.steered(to, |s| [Setting::DirtyDecayMs, Setting::MuzzyDecayMs].map(|of| s.value(of).map(decay_s))) }
+    BackgroundThread { "heapgate_background_thread", Gauge, Flag, Control, [],
+        "1 if jemalloc's own threads give pages back (background_thread).",
+        |o, to| o.steered(to, |s| [s.value(Setting::BackgroundThread).map(|on| flag(on != 0))]) }
+    SoftLimit { "heapgate_soft_limit_bytes", Gauge, Bytes, Control, [],
+        "The soft limit that the process keeps its resident memory to; 0: none.",
+        |o, to| o.steered(to, |s| [s.value(Setting::SoftLimitBytes).map(|bytes| bytes as f64)]) }
+    SoftLimitStep { "heapgate_soft_limit_step", Gauge, Count, Control, [],
+        "What the soft limit makes the process do: 0 nothing, 1 shorter decay, 2 purging, 3 and background threads, 4 and asking the program to give memory back.",
+        |o, to| o.steered(to, |s| [Some(s.soft_limit_step as f64)]) }
+    SoftLimitSteps { "heapgate_soft_limit_steps_total", Counter, Count, Control, [],
+        "Times that this step changed.",
+        |o, to| o.steered(to, |s| [Some(s.soft_limit_steps as f64)]) }
+    SoftLimitPurges { "heapgate_soft_limit_purges_total", Counter, Count, Control, [],
+        "Purges of all arenas that the soft limit made.",
+        |o, to| o.steered(to, |s| [Some(s.soft_limit_purges as f64)]) }
+    SoftLimitAsks { "heapgate_soft_limit_asks_total", Counter, Count, Control, [],
+        "Times that the soft limit asked the program to give memory back.",
+        |o, to| o.steered(to, |s| [Some(s.soft_limit_asks as f64)]) }
+
     RegionActive { "heapgate_region_active", Gauge, Flag, Region, [],
         "1 if the process has a region to allocate from, 0 if it has not entered a scope yet or could not get the addresses.",
         |o, to| o.of_regions(to, |r| u64::from(r.active)) }
@@ -310,6 +371,20 @@ catalogue! {
     RegionEscapes { "heapgate_region_escaped_objects_total", Counter, Count, Region, [],
         "Objects that outlived their scope, and pin its chunk while they live.",
         |o, to| o.of_regions(to, |r| r.escaped_objects) }
+
+    RegionOpenScopes { "heapgate_region_open_scopes", Gauge, Count, Region, [],
+        "Scopes that are open now, of up to 64 threads.",
+        |o, to| if let Some(open) = o.open_scopes { to[0] = open as f64 } }
+
+    ArenasCreated { "heapgate_arenas_created_total", Counter, Count, Segment, [],
+        "Arenas that were made (heapgate_region::Arena).",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.0 as f64 } }
+    ArenasFinalized { "heapgate_arenas_finalized_total", Counter, Count, Segment, [],
+        "Arenas that were released.",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.1 as f64 } }
+    ArenasOpen { "heapgate_arenas_open", Gauge, Count, Segment, [],
+        "Arenas that were made and not released. One that rises for hours is a leak; heapgate leaks names the lines that made them.",
+        |o, to| if o.unmeasured.is_none() { to[0] = o.arenas.0.saturating_sub(o.arenas.1) as f64 } }
 
     Level { "heapgate_level", Gauge, Count, Segment, [],
         "How much is recorded: 0 nothing, 1 counts, 2 and the time of one call in N, 3 and of every alloc and realloc, 4 and of every call.",
@@ -379,6 +454,13 @@ catalogue! {
     AgentErrors { "heapgate_agent_errors_total", Counter, Count, Agent, [AGENT_REASON],
         "Times that a folder or a file of a process could not be used, by reason.",
         |_, _| {} }
+    AgentTextfileTime { "heapgate_agent_textfile_mtime_seconds", Gauge, Seconds, Agent, [],
+        "When each file of other programs' metrics that is exported was written, in seconds since 1970; the label file names it.",
+        |_, _| {} }
+}
+
+fn decay_s(ms: i64) -> f64 {
+    if ms < 0 { f64::INFINITY } else { ms as f64 / 1000.0 }
 }
 
 fn flag(truth: bool) -> f64 {
@@ -423,6 +505,7 @@ mod tests {
         assert_eq!(OPERATION.values[Operation::AllocZeroed as usize], "alloc_zeroed");
         assert_eq!(OPERATION.values[Operation::Dealloc as usize], "dealloc");
         assert_eq!(PHASE.values.len(), PhaseKind::ALL.len());
+        assert_eq!(SETTING.values, Setting::ALL.map(Setting::name));
         assert_eq!(PHASE.values[PhaseKind::Measure as usize], "measure");
         assert_eq!(PHASE.values[PhaseKind::Prefill as usize], "prefill");
         assert_eq!(REASON.values[Unmeasured::NotInstalled as usize], "not-installed");

@@ -49,6 +49,11 @@ fn render() -> String {
             "There if the process has groups of threads under different settings, or is one ([live-ab.md](live-ab.md)). Arenas' figures are there if it asks \
              jemalloc for them (`Running::refresh`).",
         ),
+        (
+            Source::Control,
+            "Settings and the soft limit",
+            "There if the process can be steered: feature `control` of heapgate-alloc ([steering.md](steering.md)).",
+        ),
         (Source::Region, "Regions", "There if the process has any and puts their figures into its segment."),
         (Source::Agent, "The agent itself", "Of `heapgate serve`, without the labels of a process."),
     ] {

@@ -60,6 +60,11 @@ impl Gauges {
         })
     }
 
+    /// Not one of [`Regions`]: only a program whose regions keep a registry has it.
+    pub(crate) fn open_scopes(&self) -> Option<u64> {
+        self.get(Gauge::RegionOpenScopes)
+    }
+
     pub(crate) fn regions(&self) -> Option<Regions> {
         /// See [`Gauge::RegionStatus`].
         const ACTIVE: u64 = 1;

@@ -28,6 +28,8 @@ pub mod jemalloc;
 pub mod stalls;
 pub mod text;
 
+#[cfg(test)]
+mod bpftrace;
 mod collector;
 #[cfg(test)]
 mod doc;

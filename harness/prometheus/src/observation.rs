@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use heapgate_segment::clock::monotonic_ns;
 use heapgate_segment::layout::{InterruptedSplit, Level, PhaseKind};
 use heapgate_segment::reader::{Peaks, PhaseReading, Reader, Totals};
+use heapgate_segment::steering::Steering;
 
 use crate::catalogue::Unmeasured;
 use crate::gauges::{Gauges, Jemalloc, Purging, Regions};
@@ -38,6 +39,11 @@ pub(crate) struct Observation<'a> {
     pub jemalloc: Option<Jemalloc>,
     pub purging: Option<Purging>,
     pub regions: Option<Regions>,
+    /// Scopes that are open, if the process says so.
+    pub open_scopes: Option<u64>,
+    /// Arenas that were made, and those that were released.
+    pub arenas: (u64, u64),
+    pub steering: Option<Steering>,
 }
 
 impl<'a> Observation<'a> {
@@ -59,6 +65,9 @@ impl<'a> Observation<'a> {
             jemalloc: None,
             purging: None,
             regions: None,
+            open_scopes: None,
+            arenas: (0, 0),
+            steering: None,
         }
     }
 
@@ -89,6 +98,9 @@ impl<'a> Observation<'a> {
             jemalloc: gauges.jemalloc(),
             purging: gauges.purging(),
             regions: gauges.regions(),
+            open_scopes: gauges.open_scopes(),
+            arenas: reader.arena_counts(),
+            steering: reader.steering(),
             totals: Some(totals),
         };
         (observation, stalls)
@@ -140,6 +152,15 @@ impl<'a> Observation<'a> {
     pub(crate) fn of_regions(&self, to: &mut [f64], read: impl Fn(&Regions) -> u64) {
         if let Some(regions) = &self.regions {
             to[0] = read(regions) as f64;
+        }
+    }
+
+    /// What it says of its settings; a value that it does not know is left out.
+    pub(crate) fn steered<const N: usize>(&self, to: &mut [f64], read: impl Fn(&Steering) -> [Option<f64>; N]) {
+        if let Some(steering) = &self.steering {
+            for (to, value) in to.iter_mut().zip(read(steering)) {
+                *to = value.unwrap_or(*to);
+            }
         }
     }
 

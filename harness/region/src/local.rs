@@ -16,6 +16,7 @@ use crate::os;
 use crate::range::{self, CHUNK_BYTES};
 use crate::scope::{Level, MAX_LEVELS};
 use crate::stats::{self, COUNTS, Count};
+use heapgate_segment::arenas::{self, Registry, ScopeThread};
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -68,6 +69,8 @@ pub(crate) struct Local {
     /// This thread's number; 0 before its first chunk.
     thread: Cell<u64>,
     exited: Cell<bool>,
+    /// Where the process's registry shows this thread's scopes. A forked child must not use it: see `registered`.
+    pub(crate) scopes: Cell<Option<ScopeThread>>,
     /// Open scopes; those above `MAX_LEVELS` share the last level.
     pub(crate) depth: Cell<usize>,
     pub(crate) levels: [Level; MAX_LEVELS],
@@ -101,6 +104,7 @@ impl Local {
             serial: Cell::new(0),
             thread: Cell::new(0),
             exited: Cell::new(false),
+            scopes: Cell::new(None),
             depth: Cell::new(0),
             levels: [const { Level::new() }; MAX_LEVELS],
             entered: Cell::new(0),
@@ -218,6 +222,7 @@ impl Local {
             return true;
         }
         self.seal();
+        self.note_held();
         let found = self.acquire();
         self.count(Count::ExhaustedFallbacks, u64::from(!found));
         found
@@ -310,6 +315,28 @@ impl Local {
         true
     }
 
+    /// Takes a place in the process's registry, if there is one. Only a thread whose end is seen does: it gives the place back.
+    #[inline]
+    pub(crate) fn register(&self) {
+        if let Some(registry) = arenas::registry() {
+            self.register_in(registry);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn register_in(&self, registry: Registry) {
+        if !self.exited.get() && (self.thread.get() != 0 || self.enrol()) {
+            self.scopes.set(registry.claim_thread());
+        }
+    }
+
+    /// The registry and this thread's place in it; none in a forked child, whose registry is its parent's.
+    #[inline]
+    pub(crate) fn registered(&self) -> Option<(Registry, ScopeThread)> {
+        Some((arenas::registry()?, self.scopes.get()?))
+    }
+
     /// Gives the thread its number and arms its exit handler.
     fn enrol(&self) -> bool {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -336,6 +363,10 @@ impl Local {
 pub(crate) unsafe extern "C" fn on_thread_exit(_: *mut c_void) {
     with_local(|local| {
         local.exited.set(true);
+        if let Some((_, thread)) = local.registered() {
+            thread.retire();
+        }
+        local.scopes.set(None);
         local.seal();
         local.flush();
     });

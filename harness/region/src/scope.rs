@@ -4,8 +4,10 @@ use crate::chunk;
 use crate::local::{Local, add, with_local};
 use crate::range;
 use crate::stats::{self, Count};
+use heapgate_segment::{arenas, probes};
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::panic::Location;
 
 /// Scopes that nest deeper than this share the innermost level: their ends record no escapes and rewind nothing.
 pub const MAX_LEVELS: usize = 16;
@@ -17,14 +19,18 @@ pub const MAX_LEVELS: usize = 16;
 /// innermost when it was made, or when it had to move to grow. Threads that `f` starts are not in the scope. Where no
 /// range can be reserved, `f` simply runs: see [`available`](crate::available).
 ///
+/// In a process with a segment of heapgate-alloc's, a scope is shown while it is open, with its thread, its age and the line
+/// that called this function: `heapgate leaks`.
+///
 /// An `async` block that is made in a scope is not polled in it: put the scope around the code between two awaits.
 ///
 /// ```
 /// let sum: u32 = heapgate_region::scope(|| vec![1, 2, 3].iter().sum());
 /// assert_eq!(sum, 6);
 /// ```
+#[track_caller]
 pub fn scope<R>(f: impl FnOnce() -> R) -> R {
-    let _open = Open::new();
+    let _open = Open::new(Location::caller());
     f()
 }
 
@@ -35,8 +41,8 @@ struct Open {
 }
 
 impl Open {
-    fn new() -> Self {
-        with_local(Local::enter);
+    fn new(place: &'static Location<'static>) -> Self {
+        with_local(|local| local.enter(place));
         Self { _not_send: PhantomData }
     }
 }
@@ -50,6 +56,7 @@ impl Drop for Open {
 /// What an open scope knows: where its objects begin, and how many of them are alive.
 pub(crate) struct Level {
     id: Cell<u64>,
+    place: Cell<Option<&'static Location<'static>>>,
     /// Its objects are those at or above this position: see the invariants of `local`.
     serial: Cell<u64>,
     mark: Cell<usize>,
@@ -61,11 +68,23 @@ pub(crate) struct Level {
 
 impl Level {
     pub(crate) const fn new() -> Self {
-        Self { id: Cell::new(0), serial: Cell::new(0), mark: Cell::new(0), objects: Cell::new(0), bytes: Cell::new(0) }
+        Self {
+            id: Cell::new(0),
+            place: Cell::new(None),
+            serial: Cell::new(0),
+            mark: Cell::new(0),
+            objects: Cell::new(0),
+            bytes: Cell::new(0),
+        }
     }
 
     pub(crate) fn mark(&self) -> (u64, usize) {
         (self.serial.get(), self.mark.get())
+    }
+
+    /// Bytes that it holds, without what its window has done since `settle`.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.bytes.get().max(0) as u64
     }
 
     pub(crate) fn change(&self, objects: i64, bytes: i64) {
@@ -75,21 +94,29 @@ impl Level {
 }
 
 impl Local {
-    fn enter(&self) {
+    fn enter(&self, place: &'static Location<'static>) {
         let depth = self.depth.get();
         add(&self.entered, 1);
+        if depth == 0 && range::chunks() == 0 {
+            range::reserve();
+        }
         self.settle();
+        // What the scope around this one holds is known now, and the registry tells it.
+        self.note_held();
+        self.note_begin(depth, place);
+        probes::scope_start(|| {
+            let file = place.file();
+            [self.entered.get(), depth as u64, file.as_ptr().addr() as u64, file.len() as u64, place.line().into()]
+        });
         self.depth.set(depth.wrapping_add(1));
         let Some(level) = self.levels.get(depth) else { return };
         level.id.set(self.entered.get());
+        level.place.set(Some(place));
         level.serial.set(self.serial.get());
         // Without a chunk, all that this thread made is in older ones: the mark is above every address.
         level.mark.set(if self.chunk().is_some() { self.top.get().addr() } else { usize::MAX });
         level.objects.set(0);
         level.bytes.set(0);
-        if depth == 0 && range::chunks() == 0 {
-            range::reserve();
-        }
         self.park(false);
     }
 
@@ -97,11 +124,15 @@ impl Local {
         self.count(Count::Scopes, 1);
         let outer = self.depth.get().wrapping_sub(1);
         let Some(level) = self.levels.get(outer) else { return self.depth.set(outer) };
+        if let Some((_, thread)) = self.registered() {
+            thread.end_scope(outer);
+        }
         self.settle();
         if outer == 0 {
             self.forgive(level);
         }
         let alive = level.objects.get();
+        probes::scope_end(level.id.get(), alive.max(0) as u64, level.held_bytes());
         if alive > 0 {
             self.record(level);
         }
@@ -136,11 +167,33 @@ impl Local {
 
     fn record(&self, level: &Level) {
         let objects = level.objects.get().max(0) as u64;
-        let bytes = level.bytes.get().max(0) as u64;
+        let bytes = level.held_bytes();
         self.count(Count::EscapingScopes, 1);
         self.count(Count::EscapedObjects, objects);
         self.count(Count::EscapedBytes, bytes);
-        stats::record_escape(level.id.get(), objects, bytes);
+        probes::escape(level.id.get(), objects, bytes);
+        stats::record_escape(level.id.get(), level.place.get(), objects, bytes);
+        if let (Some(registry), Some(place)) = (arenas::registry(), level.place.get()) {
+            registry.escaped(place, objects, bytes);
+        }
+    }
+
+    /// Tells the process's registry, if there is one, that the scope begins.
+    #[inline]
+    fn note_begin(&self, depth: usize, place: &'static Location<'static>) {
+        if depth == 0 && self.scopes.get().is_none() {
+            self.register();
+        }
+        if let Some((registry, thread)) = self.registered() {
+            registry.begin_scope(thread, depth, self.entered.get(), place);
+        }
+    }
+
+    /// Tells it what the innermost scope holds, as far as that is settled.
+    pub(crate) fn note_held(&self) {
+        if let (Some((_, thread)), Some(depth)) = (self.registered(), self.open_levels().len().checked_sub(1)) {
+            thread.scope_holds(depth, self.levels[depth].held_bytes());
+        }
     }
 
     /// Takes back the current chunk's memory as far as its objects are known to be dead.
@@ -167,7 +220,9 @@ pub fn purge() -> usize {
             local.seal();
         }
     });
-    chunk::decommit_free()
+    let bytes = chunk::decommit_free();
+    probes::purge(bytes as u64);
+    bytes
 }
 
 #[cfg(test)]

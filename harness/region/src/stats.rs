@@ -5,7 +5,9 @@
 use crate::local::with_local;
 use crate::{chunk, os, range};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering, fence};
+use std::panic::Location;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering, fence};
 
 /// How many escape records are kept: the latest.
 pub const ESCAPES_KEPT: usize = 32;
@@ -70,6 +72,8 @@ pub struct Escape {
     pub objects: u64,
     /// Bytes of these objects.
     pub bytes: u64,
+    /// The line that called [`scope`](crate::scope).
+    pub place: Option<&'static Location<'static>>,
 }
 
 /// What each thread counts by itself and adds to the sums from time to time.
@@ -154,23 +158,37 @@ pub fn stats() -> Stats {
     }
 }
 
+/// Scopes that are open in this process now, of up to [`MAX_SCOPE_THREADS`](heapgate_segment::arenas::MAX_SCOPE_THREADS)
+/// threads; `None` in a process without a segment, which keeps no list of them.
+#[must_use]
+pub fn open_scopes() -> Option<u64> {
+    heapgate_segment::arenas::registry().map(|registry| registry.open_scopes())
+}
+
 /// A record that many may write and read without a lock: odd while it is written, and a reader that sees the version
 /// move drops what it read.
 struct Slot {
     version: AtomicU64,
     thread: AtomicI32,
     words: [AtomicU64; 4],
+    /// A `&'static Location`, or null.
+    place: AtomicPtr<Location<'static>>,
 }
 
-static SLOTS: [Slot; ESCAPES_KEPT] =
-    [const { Slot { version: AtomicU64::new(0), thread: AtomicI32::new(0), words: [const { AtomicU64::new(0) }; 4] } };
-        ESCAPES_KEPT];
+static SLOTS: [Slot; ESCAPES_KEPT] = [const {
+    Slot {
+        version: AtomicU64::new(0),
+        thread: AtomicI32::new(0),
+        words: [const { AtomicU64::new(0) }; 4],
+        place: AtomicPtr::new(null_mut()),
+    }
+}; ESCAPES_KEPT];
 /// Escapes recorded so far; the next goes to this number's slot.
 static RECORDED: AtomicU64 = AtomicU64::new(0);
 
-/// Records that `objects` of `bytes` outlived scope number `scope` of this thread.
+/// Records that `objects` of `bytes` outlived scope number `scope` of this thread, which began at `place`.
 #[cold]
-pub(crate) fn record_escape(scope: u64, objects: u64, bytes: u64) {
+pub(crate) fn record_escape(scope: u64, place: Option<&'static Location<'static>>, objects: u64, bytes: u64) {
     let slot = &SLOTS[RECORDED.fetch_add(1, Ordering::Relaxed) as usize % ESCAPES_KEPT];
     let version = slot.version.load(Ordering::Relaxed);
     // Acquire keeps the fields' stores after the mark. A slot that another thread is writing is left to it: the sums
@@ -185,6 +203,7 @@ pub(crate) fn record_escape(scope: u64, objects: u64, bytes: u64) {
     for (word, value) in slot.words.iter().zip([scope, os::monotonic_ns(), objects, bytes]) {
         word.store(value, Ordering::Relaxed);
     }
+    slot.place.store(place.map_or(null_mut(), |place| std::ptr::from_ref(place).cast_mut()), Ordering::Relaxed);
     // Release pairs with the Acquire load in `read`: who sees this version sees its fields.
     slot.version.store(version + 2, Ordering::Release);
 }
@@ -194,9 +213,12 @@ impl Slot {
         let version = self.version.load(Ordering::Acquire);
         let thread = self.thread.load(Ordering::Relaxed);
         let [scope, time_ns, objects, bytes] = [0, 1, 2, 3].map(|i| self.words[i].load(Ordering::Relaxed));
+        let place = self.place.load(Ordering::Relaxed);
+        // SAFETY: null, or from `record_escape`: a static's address, whichever escape's it is.
+        let place = unsafe { place.as_ref() };
         fence(Ordering::Acquire);
         let whole = version > 0 && version.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == version;
-        whole.then_some(Escape { scope, thread, time_ns, objects, bytes })
+        whole.then_some(Escape { scope, thread, time_ns, objects, bytes, place })
     }
 }
 
@@ -206,7 +228,8 @@ impl Slot {
 /// use heapgate_region::{recent_escapes, scope};
 /// scope(|| ());
 /// for escape in recent_escapes() {
-///     eprintln!("scope {} of thread {} leaked {} bytes", escape.scope, escape.thread, escape.bytes);
+///     let place = escape.place.map(ToString::to_string).unwrap_or_default();
+///     eprintln!("scope {} of thread {}, {place}, leaked {} bytes", escape.scope, escape.thread, escape.bytes);
 /// }
 /// ```
 pub fn recent_escapes() -> impl Iterator<Item = Escape> {
@@ -244,6 +267,7 @@ mod tests {
             scope(|| ());
             let escaped = scope(|| (Block::new(40, 8, 1), Block::new(2, 1, 2)));
             let last = recent_escapes().last().unwrap();
+            assert!(last.place.is_some_and(|place| place.file().ends_with("stats.rs")), "{:?}", last.place);
             assert_eq!((last.scope, last.objects, last.bytes), (2, 2, 42));
             assert_eq!(last.thread, os::thread_id());
             assert!((start..=os::monotonic_ns()).contains(&last.time_ns));

@@ -32,14 +32,7 @@ impl<'a> Control<'a> {
 
     /// Changes how much is recorded.
     pub fn set_level(self, level: Level) {
-        // Off until now counts too: what was allocated meanwhile is not known, but its end will be counted.
-        let before = Level::from_word(self.0.level.load(Relaxed));
-        if (level == Level::Off || before == Level::Off) && self.0.pid.load(Relaxed) != 0 {
-            self.0.was_off.store(1, Relaxed);
-        }
-        // The process itself may switch the sampling of stacks at this moment.
-        let with = |word: u64| Some((word & layout::SAMPLES_STACKS) | level as u64);
-        let _ = self.0.level.fetch_update(Relaxed, Relaxed, with);
+        self.0.set_level(level);
     }
 
     /// Asks the process to hold still at its start and at each phase's end. To be set before it starts.
@@ -68,5 +61,18 @@ impl<'a> Control<'a> {
     /// Waits until the process stops once more than `held` times, at most for `timeout`.
     pub fn wait_held(self, held: u32, timeout: Duration) {
         crate::map::wait(&self.0.held, held, Some(timeout));
+    }
+}
+
+impl Header {
+    pub(crate) fn set_level(&self, level: Level) {
+        // Off until now counts too: what was allocated meanwhile is not known, but its end will be counted.
+        let before = Level::from_word(self.level.load(Relaxed));
+        if (level == Level::Off || before == Level::Off) && self.pid.load(Relaxed) != 0 {
+            self.was_off.store(1, Relaxed);
+        }
+        // The process itself may switch the sampling of stacks at this moment.
+        let with = |word: u64| Some((word & layout::SAMPLES_STACKS) | level as u64);
+        let _ = self.level.fetch_update(Relaxed, Relaxed, with);
     }
 }

@@ -1,13 +1,14 @@
 //! Groups of a process's threads that run under different settings of the allocator: who they are, and which slot is whose.
 //!
-//! The table lies in the free part of the header's page. A slot belongs to one group for good, once a thread of that group has
+//! The table lies in the header's page, between header and mailbox. A slot belongs to one group for good, once a thread of that group has
 //! counted in it: the upper half of its owner's word says which, also while nobody owns it. Group 0 is all that is in none.
 
 use core::fmt;
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::Release};
 
-use crate::layout::{Header, OWNERS_OFFSET};
+use crate::layout::Header;
+use crate::mailbox::MAILBOX_OFFSET;
 
 /// Most groups of one process. A comparison of more would take days to decide, and each is a set of series.
 pub const MAX_GROUPS: usize = 8;
@@ -15,8 +16,8 @@ pub const MAX_GROUPS: usize = 8;
 /// Most bytes of a group's name.
 pub const MAX_NAME_BYTES: usize = 32;
 
-/// Where the table begins: at the end of the header's page, so that the header can grow.
-pub const GROUPS_OFFSET: usize = OWNERS_OFFSET - MAX_GROUPS * size_of::<GroupRecord>();
+/// Where the table begins: behind the header, before the mailbox.
+pub const GROUPS_OFFSET: usize = 1024;
 
 /// Bits of an owner's word below the group.
 pub(crate) const GROUP_SHIFT: u32 = 32;
@@ -53,8 +54,8 @@ pub struct GroupRecord {
 
 // The ABI, as in `layout`.
 const _: () = {
-    assert!(size_of::<GroupRecord>() == 128 && GROUPS_OFFSET == 3072);
-    assert!(size_of::<Header>() <= GROUPS_OFFSET);
+    assert!(size_of::<GroupRecord>() == 128 && size_of::<Header>() <= GROUPS_OFFSET);
+    assert!(GROUPS_OFFSET + MAX_GROUPS * size_of::<GroupRecord>() <= MAILBOX_OFFSET);
 };
 
 /// Figures of a group's arenas, as the process last asked its allocator.
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_group_is_read_as_it_was_defined() {
-        let words: Vec<AtomicU64> = (0..OWNERS_OFFSET / 8).map(|_| AtomicU64::new(0)).collect();
+        let words: Vec<AtomicU64> = (0..MAILBOX_OFFSET / 8).map(|_| AtomicU64::new(0)).collect();
         let read = |number| Group::read(number, |offset| words[offset / 8].load(Acquire));
         assert_eq!(read(1), None);
         // SAFETY: the table's place is inside `words`, aligned for it, and made of atomics of 8 bytes only.

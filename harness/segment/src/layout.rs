@@ -1,4 +1,4 @@
-//! The bytes of a segment: one [`Header`], the owner table, the slots, the phases.
+//! The bytes of a segment: one [`Header`], the owner table, the slots, the phases, the registry of arenas.
 //!
 //! Everything is an `AtomicU64` at a multiple of 8 bytes (the two words that threads wait on apart), so that the
 //! watching end can read any part at any time without tearing and without a lock. The sizes below are the ABI: a change
@@ -10,6 +10,7 @@
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::arenas::ARENAS_BYTES;
 use crate::clock::SharedAnchor;
 use crate::histogram::{BUCKETS, SUB_BUCKETS};
 use crate::size_class::SIZE_CLASSES;
@@ -18,7 +19,7 @@ use crate::size_class::SIZE_CLASSES;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HEAPGATE");
 
 /// Version of this layout. A reader of another version refuses the segment and names both.
-pub const ABI_VERSION: u64 = 3;
+pub const ABI_VERSION: u64 = 4;
 
 /// Slots where nobody asks for another number: enough for a service with 256 threads that allocate at once.
 pub const DEFAULT_SLOTS: usize = 256;
@@ -48,6 +49,12 @@ impl Shape {
     /// Size of a segment of this shape, bytes.
     #[must_use]
     pub const fn bytes(self) -> usize {
+        self.arenas_offset() + ARENAS_BYTES
+    }
+
+    /// Where the registry of arenas begins.
+    #[must_use]
+    pub const fn arenas_offset(self) -> usize {
         phases_offset(self.slots) + self.phases * PHASE_STRIDE
     }
 }
@@ -221,11 +228,13 @@ pub enum Gauge {
     JemallocMadvises,
     /// Bytes that it gave back.
     JemallocPurgedBytes,
+    /// Scopes that are open now.
+    RegionOpenScopes,
 }
 
 impl Gauge {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::JemallocAllocated,
         Self::JemallocActive,
         Self::JemallocResident,
@@ -247,6 +256,7 @@ impl Gauge {
         Self::JemallocPurges,
         Self::JemallocMadvises,
         Self::JemallocPurgedBytes,
+        Self::RegionOpenScopes,
     ];
 }
 
@@ -433,6 +443,10 @@ pub struct Header {
     /// Bit N: gauge N was set. These are of now; a phase's record has those of its end.
     pub(crate) gauges_set: AtomicU64,
     pub(crate) gauges: [AtomicU64; MAX_GAUGES],
+    /// Arenas that were made, those that were released, and those that found no record in the registry.
+    pub(crate) arenas_created: AtomicU64,
+    pub(crate) arenas_finalized: AtomicU64,
+    pub(crate) arenas_untracked: AtomicU64,
 }
 
 /// Whose segment it is, for those who label its figures; empty where nobody said.

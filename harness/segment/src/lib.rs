@@ -16,20 +16,28 @@
 //! | [`writer`] | the measured process's end |
 //! | [`reader`] | the watching end, safe code throughout |
 //! | [`identity`] | whose segment it is |
+//! | [`arenas`] | who made which arena or scope, when and where, and has not released it: both ends |
 //! | [`control`] | steering the process from outside |
 //! | [`published`] | segments of services, by name in a folder: making, finding and reading them |
 //! | [`stacks`] | sampled call stacks: a table of its own, both ends |
+//! | [`mailbox`] | requests to a published process, and its answers |
+//! | [`probes`] | static probes for bpftrace and its like |
 //! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
 //! | [`limit`] | the most memory that a process may have |
+//! | [`setting`] | settings of a running process: names, bounds, presets |
+//! | [`steering`] | what a process says of them, and of its soft limit |
 //! | [`map`] | memory files, mapping, waiting: the only OS code |
 
 pub mod histogram;
 pub mod limit;
+pub mod setting;
 pub mod size_class;
 pub mod trace_line;
 
 mod owners;
 
+#[cfg(not(loom))]
+pub mod arenas;
 #[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
@@ -41,7 +49,11 @@ pub mod identity;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]
+pub mod mailbox;
+#[cfg(not(loom))]
 pub mod map;
+#[cfg(not(loom))]
+pub mod probes;
 #[cfg(not(loom))]
 pub mod published;
 #[cfg(not(loom))]
@@ -50,6 +62,8 @@ pub mod reader;
 pub mod slot;
 #[cfg(not(loom))]
 pub mod stacks;
+#[cfg(not(loom))]
+pub mod steering;
 #[cfg(not(loom))]
 pub mod tally;
 #[cfg(not(loom))]

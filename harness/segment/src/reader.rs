@@ -7,6 +7,7 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire};
 
+use crate::arenas::{ArenaReading, Counts};
 use crate::clock::{Anchor, ClockKind};
 use crate::groups::{Group, MAX_GROUPS, group_of, is_owned};
 use crate::histogram::BUCKETS;
@@ -17,6 +18,7 @@ use crate::layout::{
     SharedIdentity, SharedText, Slot, Sums,
 };
 use crate::size_class::SIZE_CLASSES;
+use crate::steering::Steering;
 use crate::tally::Tally;
 
 /// Where the header says whose segment it is.
@@ -136,11 +138,33 @@ impl<'a> Reader<'a> {
         read_text((0..size_of::<SharedText>() / 8).map(|word| self.word(IDENTITY + offset + word * 8)))
     }
 
+    /// Its settings, and what its soft limit does; `None` of a process that takes no requests.
+    #[must_use]
+    pub fn steering(&self) -> Option<Steering> {
+        Steering::read(|offset| self.word(offset))
+    }
+
     /// A figure of the process's own, as it last gave it; of trials, those are in the phases.
     #[must_use]
     pub fn gauge(&self, gauge: Gauge) -> Option<u64> {
         let is_set = self.word(offset_of!(Header, gauges_set)) & (1 << gauge as usize) != 0;
         is_set.then(|| self.word(offset_of!(Header, gauges) + gauge as usize * 8))
+    }
+
+    /// Arenas that were made, and those that were released.
+    #[must_use]
+    pub fn arena_counts(&self) -> (u64, u64) {
+        let counts = arena_counts(|offset| self.word(offset));
+        (counts.created, counts.finalized)
+    }
+
+    /// Arenas and scopes that are open, and where they were made. Of a copy whose slots were added up (see
+    /// [`crate::published`]) only the counts are known: [`crate::published::Entry::read_arenas`] has the rest.
+    #[must_use]
+    pub fn arenas(&self) -> ArenaReading {
+        // `check` found room for it.
+        let words = self.words.get(self.shape.arenas_offset() / 8..).unwrap_or_default();
+        ArenaReading::of(words, arena_counts(|offset| self.word(offset)))
     }
 
     /// One call in how many is timed at the sampled levels.
@@ -419,6 +443,13 @@ impl<'a> Reader<'a> {
         let last = self.phases().iter().map(|phase| phase.end_at.unwrap_or(phase.begin_at)).next_back();
         last.and_then(|last| first.ticks_per_second(last)).or_else(|| first.ticks_per_second(now?))
     }
+}
+
+/// What a header says of arenas. Releases before creations: none is released that was not made.
+pub(crate) fn arena_counts(word: impl Fn(usize) -> u64) -> Counts {
+    let finalized = word(offset_of!(Header, arenas_finalized));
+    let untracked = word(offset_of!(Header, arenas_untracked));
+    Counts { created: word(offset_of!(Header, arenas_created)), finalized, untracked }
 }
 
 /// Highest points of live objects and bytes.

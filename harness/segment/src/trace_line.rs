@@ -2,14 +2,14 @@
 //! writes it (heapgate-alloc) and who reads it (`heapgate trace --parse`). docs/trace.md explains each field.
 //!
 //! ```text
-//! heapgate-trace v=1 t=2026-01-31T12:00:00.123Z pid=4242 service=tokenizer level=sampled …
+//! heapgate-trace v=2 t=2026-01-31T12:00:00.123Z pid=4242 service=tokenizer level=sampled …
 //! ```
 
 /// What a line begins with, up to the version.
 pub const PREFIX: &str = "heapgate-trace v=";
 
 /// Version of the line. A field that goes, moves or changes its meaning makes a new one.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// What a field's value is. Any but a flag can be [`NONE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,21 @@ pub enum Kind {
 /// The value of a field that is not known.
 pub const NONE: &str = "-";
 
-/// The fields after the version, in their order.
-pub const FIELDS: [(&str, Kind); 19] = [
+/// How many of [`FIELDS`] a line of version 1 has: it ends with `last`.
+const FIELDS_OF_1: usize = 19;
+
+/// The fields of a line of `version`; `None` of a version that is not known.
+#[must_use]
+pub fn fields(version: u64) -> Option<&'static [(&'static str, Kind)]> {
+    match version {
+        VERSION => Some(&FIELDS),
+        1 => Some(&FIELDS[..FIELDS_OF_1]),
+        _ => None,
+    }
+}
+
+/// The fields after the version, in their order. New ones come at the end.
+pub const FIELDS: [(&str, Kind); 24] = [
     ("t", Kind::Text),
     ("pid", Kind::Number),
     ("service", Kind::Text),
@@ -48,6 +61,11 @@ pub const FIELDS: [(&str, Kind); 19] = [
     ("stall_p99_ns", Kind::Number),
     ("stall_max_ns", Kind::Number),
     ("last", Kind::Flag),
+    ("dirty_decay_ms", Kind::Number),
+    ("muzzy_decay_ms", Kind::Number),
+    ("soft_limit_bytes", Kind::Number),
+    ("soft_limit_step", Kind::Number),
+    ("setting_changes", Kind::Number),
 ];
 
 /// Most bytes of a line, its end included: below what a pipe takes at once, so that lines of several processes don't mix.

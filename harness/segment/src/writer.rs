@@ -6,14 +6,17 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
+use crate::arenas;
 use crate::clock::{Anchor, ClockKind};
 use crate::groups::{GROUPS_OFFSET, GroupRecord, MAX_GROUPS};
 use crate::identity::Identity;
 use crate::layout::{
-    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, MAX_SAMPLE_PERIOD, OWNERS_OFFSET, PHASE_STRIDE,
-    PhaseRecord, SLOT_STRIDE, Shape, Slot, Sums,
+    self, Counters, Gauge, Header, InterruptedSplit, LayoutError, Level, MAX_SAMPLE_PERIOD, OWNERS_OFFSET,
+    PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Shape, Slot, Sums,
 };
+use crate::mailbox::{MAILBOX_OFFSET, MAILBOX_WORDS, Mailbox};
 use crate::owners;
+use crate::steering::{STEERING_OFFSET, SharedSteering};
 
 /// A segment that this process writes. Copies of it are the same segment.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +63,27 @@ impl Writer {
         // SAFETY: `check` found room for the header at `base`, which is aligned and lives as long as the process
         // (`from_raw`); all its fields are atomics, so any bits are valid and shared references may alias.
         unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    /// Where requests come.
+    #[must_use]
+    pub fn mailbox(&self) -> Mailbox<'static> {
+        // SAFETY: `check` found room for OWNERS_OFFSET bytes at `base`, and more; the mailbox ends before that, at a multiple
+        // of 8 from the aligned base, and lives as long as the process (`from_raw`); only atomics.
+        Mailbox(unsafe { self.base.add(MAILBOX_OFFSET).cast::<[AtomicU64; MAILBOX_WORDS]>().as_ref() })
+    }
+
+    /// What this process says of its settings.
+    #[must_use]
+    pub fn steering(&self) -> &'static SharedSteering {
+        // SAFETY: `check` found room for OWNERS_OFFSET bytes at `base`, and more; the block ends before that, at a multiple of
+        // 8 from the aligned base, and lives as long as the process (`from_raw`); only atomics.
+        unsafe { self.base.add(STEERING_OFFSET).cast::<SharedSteering>().as_ref() }
+    }
+
+    /// Changes how much is recorded, as [`crate::control::Control::set_level`] does from outside.
+    pub fn set_level(&self, level: Level) {
+        self.header().set_level(level);
     }
 
     /// The sums that slots add to.
@@ -127,9 +151,15 @@ impl Writer {
     #[must_use]
     pub fn group(&self, number: usize) -> &'static GroupRecord {
         assert!((1..=MAX_GROUPS).contains(&number), "group {number} of {MAX_GROUPS}");
-        // SAFETY: the table ends where the owners begin, which `check` found room for; it is a multiple of 8 from the
-        // aligned base; only atomics.
+        // SAFETY: `check` found room for OWNERS_OFFSET bytes at `base`, and more; the table ends before that, at a multiple of 8
+        // from the aligned base, and lives as long as the process (`from_raw`); only atomics.
         unsafe { self.base.add(GROUPS_OFFSET).cast::<GroupRecord>().add(number - 1).as_ref() }
+    }
+
+    /// The registry of arenas.
+    pub(crate) fn arenas(&self) -> &'static arenas::Table {
+        // SAFETY: `check` found room for the registry at this offset, a multiple of 4096 from the aligned base; only atomics.
+        unsafe { self.base.add(self.shape.arenas_offset()).cast::<arenas::Table>().as_ref() }
     }
 
     /// Slot `index`; the one past the last is the overflow slot.
@@ -349,7 +379,6 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Level;
 
     /// Page-aligned, zeroed memory, shared as a segment's is.
     #[repr(C, align(4096))]

@@ -5,7 +5,8 @@ mod common;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use heapgate_segment::clock::ClockKind;
 use heapgate_segment::groups::GroupSettings;
@@ -16,7 +17,7 @@ use heapgate_segment::layout::{
     slots_offset,
 };
 use heapgate_segment::map::Mapping;
-use heapgate_segment::published::{self, Buffer, Created, Entry, NewFile, ReadError};
+use heapgate_segment::published::{self, Buffer, Created, Entry, NewFile, ReadError, Settled};
 use heapgate_segment::reader::Reader;
 use heapgate_segment::writer::{Attachment, Writer};
 use proptest::prelude::*;
@@ -27,6 +28,8 @@ use common::everything::read_everything;
 const NOBODY: u32 = 1 << 23;
 const STARTED: u64 = 77;
 const SLOTS: usize = 6;
+/// A thread that made no call for so long is taken for quiet.
+const LONG: Duration = Duration::from_secs(12);
 
 struct Place(PathBuf);
 
@@ -370,14 +373,82 @@ fn a_file_cut_and_filled_while_it_is_read_does_no_harm() {
                 file.write_all_at(&[0xff; 512], OWNERS_OFFSET as u64 + end).unwrap();
             }
         });
-        let mut buffer = Buffer::new();
-        for _ in 0..500 {
-            assert_eq!(entry.read(&mut buffer).is_ok(), buffer.reader().is_ok());
+        let (mut buffer, mut settled) = (Buffer::new(), Settled::default());
+        let began = Instant::now();
+        for round in 0..500 {
+            let read = if round % 2 == 0 {
+                entry.read(&mut buffer)
+            } else {
+                entry.read_again(&mut buffer, &mut settled, began + round * LONG)
+            };
+            assert_eq!(read.is_ok(), buffer.reader().is_ok());
             if let Ok(reader) = buffer.reader() {
                 let _ = (reader.totals(), reader.peaks(), reader.service());
             }
         }
         stop.store(true, Relaxed);
+    });
+}
+
+#[test]
+fn a_call_that_was_timed_long_after_it_was_counted_is_seen_with_the_next_one_or_after_minutes() {
+    let place = Place::new("late");
+    let service = place.publish();
+    service.work();
+    let (mut buffer, mut settled) = (Buffer::new(), Settled::default());
+    let (began, mut readings) = (Instant::now(), 0);
+    let mut read_is_right = |after: Duration| {
+        readings += 1;
+        service.entry.read_again(&mut buffer, &mut settled, began + after).unwrap();
+        buffer.reader().unwrap().totals() == service.direct().totals()
+    };
+    let slot = service.writer.claim(77).unwrap();
+    let _ = slot.count_dealloc(5);
+    let late = || slot.record::<false>(Operation::Dealloc, 1 << 30, false, 1);
+    // Within the time that a thread has to be quiet for, all is seen at once.
+    assert!(read_is_right(Duration::ZERO) && read_is_right(LONG / 4));
+    late();
+    assert!(read_is_right(LONG / 3) && read_is_right(LONG) && read_is_right(LONG * 2));
+    // Another group of latencies is a sign, the same one is none.
+    late();
+    assert!(!read_is_right(LONG * 3));
+    let _ = slot.count_dealloc(5);
+    assert!(read_is_right(LONG * 4) && read_is_right(LONG * 5) && read_is_right(LONG * 6));
+    late();
+    assert!(!read_is_right(LONG * 7) && read_is_right(LONG * 40));
+}
+
+#[test]
+fn a_free_is_never_seen_before_its_allocation_though_one_of_the_threads_was_quiet() {
+    let place = Place::new("quiet");
+    let service = place.publish();
+    let (one, other) = (service.writer.claim(1).unwrap(), service.writer.claim(2).unwrap());
+    let (turn, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The one allocates and the other frees, in bursts with rests between, in which both are quiet.
+            while !stop.load(Relaxed) {
+                for _ in 0..20 {
+                    let _ = one.count_alloc(100);
+                    let _ = other.count_dealloc(100);
+                }
+                let before = turn.load(Relaxed);
+                while turn.load(Relaxed) < before + 3 && !stop.load(Relaxed) {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let (mut buffer, mut settled) = (Buffer::new(), Settled::default());
+        let began = Instant::now();
+        let mut below = 0;
+        for round in 0..5_000 {
+            service.entry.read_again(&mut buffer, &mut settled, began + round * LONG).unwrap();
+            turn.fetch_add(1, Relaxed);
+            // Counted, not asserted: the thread would run on.
+            below += usize::from(buffer.reader().unwrap().live().0 < 0);
+        }
+        stop.store(true, Relaxed);
+        assert_eq!(below, 0);
     });
 }
 
@@ -407,6 +478,42 @@ proptest! {
         let mut buffer = Buffer::new();
         service.entry.read(&mut buffer).unwrap();
         same(buffer.reader().unwrap(), service.direct());
+    }
+
+    #[test]
+    fn what_is_remembered_of_quiet_threads_changes_no_figure(
+        steps in prop::collection::vec((0..9_u64, 0..SLOTS as u64 + 2, 0..40_u32), 1..60),
+    ) {
+        let place = Place::new("settled");
+        let service = place.publish();
+        let sums = service.writer.sums();
+        let (mut buffer, mut settled) = (Buffer::new(), Settled::default());
+        let mut now = Instant::now();
+        let mut slots = Vec::new();
+        for (step, thread, amount) in steps {
+            let (bytes, ticks) = (u64::from(amount) * 100, 1 << amount);
+            match (step, slots.get(thread as usize).copied()) {
+                (0, _) => slots.extend(service.writer.claim(thread + 1)),
+                (1, Some(_)) => service.writer.retire(slots.swap_remove(thread as usize)),
+                (2, Some(slot)) => {
+                    if slot.count_alloc(bytes) {
+                        slot.settle(sums);
+                    }
+                    slot.record::<false>(Operation::Alloc, ticks, amount % 3 == 0, 1);
+                }
+                (3, Some(slot)) => {
+                    if slot.count_dealloc(bytes) || slot.count_realloc(bytes, 7) {
+                        slot.settle(sums);
+                    }
+                    slot.record::<false>(Operation::Dealloc, ticks, false, 8);
+                }
+                (4, Some(slot)) => slot.count_failed::<false>(),
+                (5, _) => service.writer.overflow().count_alloc_shared(sums, bytes),
+                _ => now += Duration::from_secs(u64::from(amount)),
+            }
+            service.entry.read_again(&mut buffer, &mut settled, now).unwrap();
+            same(buffer.reader().unwrap(), service.direct());
+        }
     }
 
     #[test]

@@ -43,3 +43,22 @@ pub const MAX_WAITING_PASSWORDS: usize = 16;
 
 /// After an error of accept, as when no descriptor is left.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a client may take over each part. The defaults are those above; a test that waits for them would take minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// See [`HEADER_TIMEOUT`].
+    pub header: Duration,
+    /// See [`BODY_TIMEOUT`].
+    pub body: Duration,
+    /// See [`HANDSHAKE_TIMEOUT`].
+    pub handshake: Duration,
+    /// See [`ANSWER_TIMEOUT`].
+    pub answer: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { header: HEADER_TIMEOUT, body: BODY_TIMEOUT, handshake: HANDSHAKE_TIMEOUT, answer: ANSWER_TIMEOUT }
+    }
+}

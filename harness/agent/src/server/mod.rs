@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 pub use auth::{Token, TokenError};
+pub use limits::{ANSWER_TIMEOUT, BODY_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, Timeouts};
 
 use crate::agent::Agent;
 use crate::web_config::{Loaded, WebConfig, WebConfigError};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Levels may be changed by requests that show this token.
     pub control: Option<Token>,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
 }
 
 /// Why the server can't start.
@@ -84,6 +87,7 @@ struct Shared {
     web_config: Option<WebConfig>,
     allowed_hosts: Vec<String>,
     control: Option<Token>,
+    timeouts: Timeouts,
     note: Note,
     passwords: Passwords,
     connections: Arc<Connections>,
@@ -106,6 +110,7 @@ impl Server {
             web_config,
             allowed_hosts: settings.allowed_hosts,
             control: settings.control,
+            timeouts: settings.timeouts,
             note,
             passwords: Passwords::default(),
             connections: Arc::default(),
@@ -192,7 +197,7 @@ impl Shared {
             None => self.serve_http(stream, local, place).await,
             Some(tls) => {
                 let accept = tokio_rustls::TlsAcceptor::from(tls).accept(stream);
-                if let Ok(Ok(stream)) = timeout(limits::HANDSHAKE_TIMEOUT, accept).await {
+                if let Ok(Ok(stream)) = timeout(self.timeouts.handshake, accept).await {
                     self.serve_http(stream, local, place).await;
                 }
             }
@@ -212,7 +217,7 @@ impl Shared {
         });
         let serve = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits::HEADER_TIMEOUT)
+            .header_read_timeout(self.timeouts.header)
             .max_header_size(limits::MAX_HEADER_BYTES)
             .max_headers(limits::MAX_HEADERS)
             .max_buf_size(limits::MAX_BUFFER_BYTES)
@@ -220,20 +225,20 @@ impl Shared {
         tokio::select! {
             // What is wrong with a client's request is that client's business; it has been told by hyper.
             _ = serve => {}
-            () = overtime(&place) => {}
+            () = overtime(&place, self.timeouts.answer) => {}
         }
     }
 }
 
 /// Returns when an answer has taken too long.
-async fn overtime(place: &Place) {
+async fn overtime(place: &Place, most: Duration) {
     loop {
         let began = place.connection.answering_since();
-        let left = began.map(|began| limits::ANSWER_TIMEOUT.saturating_sub(Instant::now().duration_since(began)));
+        let left = began.map(|began| most.saturating_sub(Instant::now().duration_since(began)));
         match left {
             Some(Duration::ZERO) => return,
             Some(left) => tokio::time::sleep(left).await,
-            None => tokio::time::sleep(limits::ANSWER_TIMEOUT / 4).await,
+            None => tokio::time::sleep(most / 4).await,
         }
     }
 }

@@ -197,15 +197,17 @@ impl Shared {
         if request.body().size_hint().lower() > limits::MAX_BODY_BYTES as u64 {
             return too_long();
         }
-        let body =
-            match timeout(limits::BODY_TIMEOUT, Limited::new(request.into_body(), limits::MAX_BODY_BYTES).collect())
-                .await
-            {
-                Ok(Ok(body)) => body.to_bytes(),
-                Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_long(),
-                Ok(Err(_)) => return Plain::text(StatusCode::BAD_REQUEST, "the request's body could not be read"),
-                Err(_) => return Plain::text(StatusCode::REQUEST_TIMEOUT, "the request's body took too long"),
-            };
+        let body = match timeout(
+            self.timeouts.body,
+            Limited::new(request.into_body(), limits::MAX_BODY_BYTES).collect(),
+        )
+        .await
+        {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_long(),
+            Ok(Err(_)) => return Plain::text(StatusCode::BAD_REQUEST, "the request's body could not be read"),
+            Err(_) => return Plain::text(StatusCode::REQUEST_TIMEOUT, "the request's body took too long"),
+        };
         let asked = match serde_json::from_slice::<LevelRequest>(&body) {
             Ok(asked) => asked,
             Err(error) => {

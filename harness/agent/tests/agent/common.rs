@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use heapgate_agent::{Agent, AgentSettings, Server, Settings};
+use heapgate_agent::{Agent, AgentSettings, Server, Settings, Timeouts};
 use heapgate_segment::clock::ClockKind;
 use heapgate_segment::identity::Identity;
 use heapgate_segment::layout::{InterruptedSplit, Level, Operation, Slot};
@@ -78,10 +78,24 @@ pub fn own() -> (u32, u64) {
 }
 
 pub fn agent(folder: &Path, change: impl FnOnce(&mut AgentSettings)) -> Agent {
-    let mut settings =
-        AgentSettings { folders: vec![folder.to_owned()], max_processes: 1_000, keep_dead: Duration::from_secs(300) };
+    let mut settings = AgentSettings {
+        folders: vec![folder.to_owned()],
+        max_processes: 1_000,
+        keep_dead: Duration::from_secs(300),
+        textfiles: None,
+    };
     change(&mut settings);
     Agent::new(settings).expect("a folder")
+}
+
+/// Tries until it is so, each time with twice the time to wait in between.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut(Duration) -> bool) {
+    let (began, mut wait) = (Instant::now(), Duration::from_millis(500));
+    while !is_so(wait) {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        wait *= 2;
+    }
 }
 
 /// A server on a port of loopback, until it is dropped.
@@ -93,7 +107,13 @@ pub struct Running {
 }
 
 pub fn loopback() -> Settings {
-    Settings { listen: ([127, 0, 0, 1], 0).into(), web_config: None, allowed_hosts: vec![], control: None }
+    Settings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        web_config: None,
+        allowed_hosts: vec![],
+        control: None,
+        timeouts: Timeouts::default(),
+    }
 }
 
 impl Running {
@@ -139,6 +159,12 @@ impl Running {
         self.send(format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
         ))
+    }
+
+    /// Waits until somebody is answered: a client of this test may itself have been too slow for a short time-out.
+    #[track_caller]
+    pub fn serves(&self) {
+        eventually("a client is answered", |_| self.get("/healthz", "").status == 200);
     }
 
     /// A scrape that succeeds.

@@ -23,7 +23,7 @@ const browser = spawn(
 
 function leave(code) {
   browser.once("exit", () => {
-    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     process.exit(code);
   });
   browser.kill("SIGKILL");

@@ -1,14 +1,15 @@
 //! Who is answered, what, and that nobody keeps the others from it.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use heapgate_agent::{Settings, Token};
 use tempfile::TempDir;
 
-use crate::common::{Answer, Published, Running, agent, loopback, own, publish};
+use crate::common::{Answer, Published, Running, agent, eventually, loopback, own, publish};
 
 struct Place {
     folder: TempDir,
@@ -238,6 +239,43 @@ fn clients_that_dont_read_dont_stop_a_scrape() {
     assert!(scrape.text.len() > 6 << 20, "{} bytes are not enough for this test", scrape.text.len());
     assert_eq!(scrape.value("heapgate_agent_processes", &[]), Some(600.0));
     drop(lazy);
+
+    // With time for an answer that none of this length gets by, it is cut off though nobody waits for its place.
+    let mut settings = loopback();
+    settings.timeouts.answer = Duration::from_millis(500);
+    let server = Running::new(agent(folder.path(), |_| {}), settings);
+    eventually("an answer that isn't read is cut off", |wait| {
+        let mut lazy = server.connect();
+        lazy.write_all(request).expect("sent");
+        std::thread::sleep(wait);
+        let mut answer = Vec::new();
+        let _ = lazy.read_to_end(&mut answer);
+        !answer.ends_with(b"0\r\n\r\n")
+    });
+    server.serves();
+}
+
+#[test]
+fn a_client_that_stalls_in_a_request_is_closed_and_others_are_served() {
+    let place = serving(|settings, folder| {
+        settings.control = Some(token(folder));
+        settings.timeouts.header = Duration::from_millis(300);
+        settings.timeouts.body = Duration::from_millis(300);
+    });
+    let server = &place.server;
+    // Connected and silent, in the middle of a line, in the middle of the headers, after an answer.
+    for request in ["", "GET /met", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n", "GET /healthz HTTP/1.1\r\n\r\n"] {
+        let mut stalled = server.connect();
+        stalled.write_all(request.as_bytes()).expect("sent");
+        let ended = stalled.read_to_end(&mut Vec::new());
+        assert!(!matches!(&ended, Err(error) if error.kind() == ErrorKind::WouldBlock), "{request:?} was not ended");
+        server.serves();
+    }
+    let headers = "Host: localhost\r\nContent-Length: 50\r\nX-Heapgate-Token: a-token-of-this-test\r\n";
+    eventually("a body that doesn't come is not waited for", |_| {
+        server.send(format!("POST /api/level HTTP/1.1\r\n{headers}\r\n{{\"process\"")).status == 408
+    });
+    server.serves();
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! TLS and passwords, as a web configuration asks for them.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::common::{Answer, Running, agent, loopback};
+use crate::common::{Answer, Running, agent, eventually, loopback};
 
 /// Writes a certificate of its own for localhost, its key and a web configuration with them and a user, "prometheus".
 fn configure(folder: &Path) -> CertificateDer<'static> {
@@ -70,4 +71,24 @@ fn with_a_web_configuration_only_tls_and_the_right_password_are_answered() {
     // Plain text gets nothing, and what is garbage to TLS keeps nobody out.
     assert_eq!(server.get("/metrics", "").status, 0);
     assert_eq!(status(&get("/metrics", Some("prometheus:open sesame"))), 200);
+}
+
+#[test]
+fn a_handshake_that_stalls_is_ended_and_others_are_served() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let certificate = configure(folder.path());
+    let mut settings = loopback();
+    settings.web_config = Some(folder.path().join("web.yml"));
+    settings.timeouts.handshake = Duration::from_millis(300);
+    let server = Running::new(agent(folder.path(), |_| {}), settings);
+    // Silent, and in the middle of a record of 512 bytes.
+    for begin in [b"".as_slice(), b"\x16\x03\x01\x02\x00\x01"] {
+        let mut stalled = server.connect();
+        stalled.write_all(begin).expect("sent");
+        let ended = stalled.read_to_end(&mut Vec::new());
+        assert!(!matches!(&ended, Err(error) if error.kind() == ErrorKind::WouldBlock), "{begin:?} was not ended");
+        eventually("another is answered", |_| {
+            over_tls(&server, &certificate, &get("/healthz", None)).is_ok_and(|answer| answer.status == 200)
+        });
+    }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use heapgate_alloc::segment::layout::{self, Level};
 use heapgate_alloc::segment::map::{Mapping, create_file};
 use heapgate_alloc::segment::reader::{Reader, Totals};
-use heapgate_alloc::segment::stacks::{self, DEFAULT_STACKS, Scope, StackSamples, StackTable, table_bytes};
+use heapgate_alloc::segment::stacks::{self, Capacity, Settings, StackSamples, StackTable};
 
 /// Names the scenario for a child.
 pub const SCENARIO: &str = "HEAPGATE_TEST_SCENARIO";
@@ -29,9 +29,15 @@ pub fn run(scenario: &str, level: Level, slots: usize) -> Ran {
 /// As [`run`], with a table that one allocation in `period` of the measured phase is sampled into.
 #[allow(dead_code, reason = "each test file uses a part")]
 pub fn run_sampled(scenario: &str, level: Level, period: u64) -> Ran {
-    let file = create_file(c"stacks", table_bytes(DEFAULT_STACKS)).expect("a memory file");
+    run_taking(scenario, level, &Settings::calls(period))
+}
+
+/// As [`run`], with a table that is taken into what `settings` say.
+#[allow(dead_code, reason = "each test file uses a part")]
+pub fn run_taking(scenario: &str, level: Level, settings: &Settings) -> Ran {
+    let file = create_file(c"stacks", Capacity::TRIAL.bytes()).expect("a memory file");
     let mapping = Mapping::new(file.as_fd()).expect("a mapping");
-    stacks::format(mapping.words(), period, 1, Scope::Measure);
+    stacks::format(mapping.words(), Capacity::TRIAL, settings);
     start(scenario, level, 64, Some((file, mapping)))
 }
 

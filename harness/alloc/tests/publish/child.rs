@@ -151,6 +151,17 @@ pub fn run(scenario: &str) {
             let _ = told.1.recv();
             kept
         }
+        "profiled" => {
+            publication.profiling().publish().expect("published");
+            let worker = std::thread::Builder::new().name("worker".to_owned()).spawn(|| {
+                loop {
+                    drop(black_box(Vec::<u8>::with_capacity(OBJECT)));
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            });
+            worker.expect("a thread");
+            Vec::new()
+        }
         "refused" => {
             match heapgate_alloc::publish("tokenizer") {
                 Ok(()) => println!("published"),

@@ -13,7 +13,7 @@ use crate::{OBJECT, OBJECTS};
 fn fields(line: &str) -> HashMap<String, String> {
     let mut parts = line.trim_end().split(' ').map(|part| part.split_once('=').unwrap_or((part, "")));
     assert_eq!(parts.next(), Some(("heapgate-trace", "")), "{line}");
-    assert_eq!(parts.next(), Some(("v", "1")), "{line}");
+    assert_eq!(parts.next(), Some(("v", "2")), "{line}");
     let fields: Vec<_> = parts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, FIELDS.map(|(name, _)| name));

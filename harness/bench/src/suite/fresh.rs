@@ -1,6 +1,7 @@
 //! One trial in a fresh process of this executable, which counts into a segment that is read when it has ended.
 
 use std::fmt;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -9,6 +10,7 @@ use heapgate_alloc::SEGMENT_VARIABLE;
 use heapgate_alloc::segment::layout::{self, DEFAULT_SLOTS, Level};
 use heapgate_alloc::segment::map::{Mapping, create_file};
 use heapgate_alloc::segment::reader::Reader;
+use heapgate_alloc::segment::trace_line;
 
 use super::cells::Cell;
 use super::figures::{self, Figures};
@@ -76,7 +78,7 @@ pub(super) fn run(cell: &Cell) -> Result<Ran, Failure> {
         });
     }
     let output = command.output().map_err(|error| Failure::new(format!("no child process: {error}")))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let said = without_trace_lines(&output.stderr, &mut std::io::stderr());
     if !output.status.success() {
         // A parameter that only the set-up can judge is still the command line's mistake.
         let code = if output.status.code() == Some(i32::from(USAGE)) { USAGE } else { FAILED };
@@ -89,6 +91,21 @@ pub(super) fn run(cell: &Cell) -> Result<Ran, Failure> {
         Some(figures) => Ok(Ran { figures, said }),
         None => Err(Failure::new(format!("ended before its last phase did. {said}"))),
     }
+}
+
+/// What a child printed. The lines of a traced one (`HEAPGATE_TRACE=1`) are no messages; they go to `lines`, where they would have
+/// gone had it not been watched.
+fn without_trace_lines(printed: &[u8], lines: &mut dyn Write) -> String {
+    let mut messages = Vec::new();
+    for line in printed.split_inclusive(|&byte| byte == b'\n') {
+        if line.starts_with(trace_line::PREFIX.as_bytes()) {
+            // One that can't be written is left out.
+            let _ = lines.write_all(line);
+        } else {
+            messages.extend_from_slice(line);
+        }
+    }
+    String::from_utf8_lossy(&messages).trim().to_owned()
 }
 
 fn check(result: i32) -> std::io::Result<()> {
@@ -113,5 +130,18 @@ fn ended(status: ExitStatus) -> String {
         (Some(code), _) => format!("failed with exit code {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
         (None, None) => "ended, nobody knows how".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_lines_are_passed_on_and_are_no_messages() {
+        let printed = b"first\nheapgate-trace v=1 a\nlast heapgate-trace v=1 b\nheapgate-trace v=1 c";
+        let mut lines = Vec::new();
+        assert_eq!(without_trace_lines(printed, &mut lines), "first\nlast heapgate-trace v=1 b");
+        assert_eq!(lines, b"heapgate-trace v=1 a\nheapgate-trace v=1 c");
     }
 }

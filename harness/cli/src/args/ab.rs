@@ -12,6 +12,7 @@ use super::figures::{Figures, Measured};
 use super::{Global, selection::Selection, shown::Shown};
 use crate::base;
 use crate::fail::Failure;
+use crate::on_fail::{Again, OnFail};
 use crate::rounds::Budget;
 use crate::run::{Ran, Session};
 use crate::sides::{self, Side};
@@ -44,6 +45,8 @@ pub struct Ab {
     #[command(flatten)]
     budget: Budget,
     #[command(flatten)]
+    on_fail: OnFail,
+    #[command(flatten)]
     shown: Shown,
     #[command(flatten)]
     exports: Exports,
@@ -68,6 +71,7 @@ impl Ab {
         let destinations = self.figures.destinations("ab")?;
         let config = global.config()?.interleaved();
         let (session, names) = self.session(&config)?;
+        let again = Again::of(&session);
         let mut rounds = self.budget.rounds(&config);
         let judge = |a: &Report, b: &Report, look| {
             let mut verdict = compare(&names.on_one_name(a), &names.on_one_name(b), &config, look);
@@ -82,6 +86,7 @@ impl Ab {
         let mut verdict = judge(&a, b, rounds.look());
         calibrate(&mut verdict, &config.baselines, &a.fingerprint.machine.class());
         let b = names.on_one_name(b);
+        self.on_fail.explain(&mut verdict, &b, &end, Some(&again), |cell| names.cells(cell));
         let exported = self.exports.write(&b, &verdict, &Against::report(&names.on_one_name(&a)));
         let measured = Measured { report: &b, verdict: Some(&verdict), planted: self.selection.is_planted() };
         let textfile = destinations.write(measured);

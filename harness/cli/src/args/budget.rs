@@ -8,6 +8,8 @@ use heapgate_core::exit;
 use heapgate_core::metric::Unit;
 use heapgate_core::render::{hanging, human};
 use heapgate_segment::limit::{SOFT_LIMIT_VARIABLE, SoftLimit, cgroup_limit_bytes};
+use heapgate_segment::published::{self, Buffer};
+use heapgate_segment::setting::Setting;
 use serde::Serialize;
 
 use super::selection::bytes;
@@ -24,7 +26,7 @@ pub enum Budget {
 ///
 /// The soft limit that a process keeps itself to must be reached first, then the limit at which a sidecar drains and restarts
 /// it, and last the one at which the kernel kills; each at least 10 % below the next. Limits are taken from the flags, then
-/// from the running process that --pid names (its HEAPGATE_SOFT_LIMIT, its control groups), then from [memory] in heapgate.toml.
+/// from the running process that --pid names (its soft limit in force or HEAPGATE_SOFT_LIMIT, its control groups), then from [memory] in heapgate.toml.
 ///
 /// Exit code 0 if they agree, 3 if they do not.
 #[derive(Debug, Args)]
@@ -125,7 +127,20 @@ fn of_process(pid: u32) -> Result<Found, Failure> {
         .map(|text| String::from_utf8_lossy(text).parse())
         .transpose()
         .map_err(|bad| Failure::usage(format!("process {pid}, {SOFT_LIMIT_VARIABLE}: {bad}")))?;
-    Ok(Found { process, cgroup: cgroup_limit_bytes(pid) })
+    // What it keeps itself to goes before what it was started with: it may have been changed, or come from its own code.
+    let in_force = soft_limit_of(pid).map(SoftLimit::Bytes);
+    Ok(Found { process: in_force.or(process), cgroup: cgroup_limit_bytes(pid) })
+}
+
+/// The soft limit that a published process says is in force; `None` where there is none, or it does not say.
+fn soft_limit_of(pid: u32) -> Option<u64> {
+    // Not every process is published, nor has this user a folder: then its environment is all there is.
+    let entries = published::list(&published::runtime_folder().ok()?).ok()?;
+    let entry = entries.into_iter().find(|entry| entry.pid == pid && entry.is_in_proc())?;
+    let mut buffer = Buffer::new();
+    entry.read(&mut buffer).ok()?;
+    let value = buffer.reader().ok()?.steering()?.value(Setting::SoftLimitBytes)?;
+    u64::try_from(value).ok().filter(|&bytes| bytes > 0)
 }
 
 fn text(limits: budget::Budget, faults: &[Fault], width: usize) -> String {

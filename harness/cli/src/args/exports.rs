@@ -64,6 +64,11 @@ impl Exports {
         Ok(())
     }
 
+    /// Whether one is asked for.
+    pub fn any(&self) -> bool {
+        !self.all().is_empty()
+    }
+
     fn all(&self) -> Vec<Export> {
         let markdown = self.markdown.iter().map(|file| Export { format: Format::Markdown, file: file.clone() });
         let page = self.html.iter().map(|file| Export { format: Format::Html, file: file.clone() });

@@ -17,6 +17,7 @@ use super::figures::{Figures, Measured};
 use super::{Global, selection::Selection, shown::Shown};
 use crate::fail::Failure;
 use crate::history::{self, StoreArgs};
+use crate::on_fail::{Again, OnFail};
 use crate::rounds::{Budget, Rounds};
 use crate::run::{End, unix_s};
 
@@ -31,10 +32,12 @@ pub struct Gate {
     #[command(flatten)]
     selection: Selection,
     /// Judge this report instead of running anything
-    #[arg(long, value_name = "FILE", conflicts_with = "Selection")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Selection", "OnFail"])]
     report: Option<PathBuf>,
     #[command(flatten)]
     budget: Budget,
+    #[command(flatten)]
+    on_fail: OnFail,
     /// Folder of the baselines [default: baselines]
     #[arg(long, value_name = "FOLDER")]
     baselines: Option<PathBuf>,
@@ -66,6 +69,7 @@ impl Gate {
         if self.from_history.is_some() {
             check_history(&store)?;
         }
+        let mut again = None;
         let (report, planned, end) = match &self.report {
             Some(path) => {
                 let report = Report::load(path)?;
@@ -74,6 +78,7 @@ impl Gate {
             }
             None => {
                 let session = self.selection.session(&config)?;
+                again = Some(Again::of(&session));
                 let planned: Vec<Cell> = session.plan.cells.iter().map(|p| p.cell.clone()).collect();
                 let ran = session.run_in_rounds(|reports| {
                     if self.from_history.is_some() {
@@ -106,6 +111,7 @@ impl Gate {
         let note = if self.report.is_some() { note_doubts } else { note_clocks };
         note(&mut verdict, &report, unix_s());
         calibrate(&mut verdict, &config.baselines, &report.fingerprint.machine.class());
+        self.on_fail.explain(&mut verdict, &report, &end, again.as_ref(), |cell| vec![cell.clone()]);
         // What a full disk refuses must not hide the verdict, nor why the run was stopped.
         let exported = self.exports.write(&report, &verdict, &Against::lookups(&lookups));
         let measured = Measured { report: &report, verdict: Some(&verdict), planted: self.selection.is_planted() };

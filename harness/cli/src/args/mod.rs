@@ -13,8 +13,10 @@ mod exports;
 mod figures;
 mod gate;
 mod history;
+mod leaks;
 mod list;
 mod merge;
+mod profile;
 mod report;
 mod run;
 pub mod selection;
@@ -23,6 +25,7 @@ mod shown;
 mod top;
 mod trace;
 mod trial;
+mod tune;
 
 use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
@@ -64,8 +67,11 @@ Examples:
   heapgate ab --base main --bench index            the present tree against main
   heapgate diff before.json after.json             two reports
   heapgate report .heapgate/report.json --html report.html
+  heapgate profile alloc tokenize/hf-wordpiece     the lines that allocate, and flame graphs
   heapgate history peak_rss_bytes                  one metric over all runs
   heapgate serve                                   this machine's services to Prometheus and a page
+  heapgate leaks tokenizer                         arenas that a service never releases
+  heapgate tune --pid 4711 dirty_decay_ms=0        a setting of a running process
   heapgate baseline record                         this machine's figures become the baseline
   heapgate baseline promote .heapgate/report.json  those of a report do";
 
@@ -111,10 +117,13 @@ enum Verb {
     Budget(budget::Budget),
     History(Box<history::History>),
     Calibrate(Box<calibrate::Calibrate>),
+    Profile(Box<profile::Profile>),
     List(list::List),
     Top(top::Top),
+    Leaks(leaks::Leaks),
     Experiment(experiment::ExperimentArgs),
     Trace(trace::Trace),
+    Tune(tune::Tune),
     Serve(serve::Serve),
     /// Run one trial in this process (what children of `run` and `gate` do)
     #[command(hide = true, alias = heapgate_bench::TRIAL)]
@@ -146,10 +155,13 @@ impl Cli {
             Verb::Report(verb) => verb.execute(&self.global),
             Verb::Baseline(verb) => verb.execute(&self.global),
             Verb::History(verb) => verb.execute(&self.global),
+            Verb::Profile(verb) => verb.execute(&self.global),
             Verb::List(verb) => verb.execute(&self.global),
             Verb::Top(verb) => verb.execute(&self.global),
+            Verb::Leaks(verb) => verb.execute(&self.global),
             Verb::Experiment(verb) => verb.execute(&self.global),
             Verb::Trace(verb) => verb.execute(),
+            Verb::Tune(verb) => verb.execute(&self.global),
             Verb::Serve(verb) => verb.execute(&self.global),
             Verb::Trial(verb) => verb.execute(),
             Verb::Probe => Ok(heapgate_core::exit::PASS),
@@ -182,7 +194,7 @@ impl Global {
 }
 
 /// Prints results. A reader that goes away (`| head`) is no error.
-fn print(text: &str) -> Result<(), Failure> {
+pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = stdout().lock();
     let result =
         out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });

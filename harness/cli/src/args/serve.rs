@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use heapgate_agent::{Agent, AgentSettings, RunError, Server, Settings, Token};
+use heapgate_agent::{Agent, AgentSettings, RunError, Server, Settings, Timeouts, Token};
 use heapgate_core::config::parse_time;
 use heapgate_core::exit;
 
@@ -34,6 +34,9 @@ pub struct Serve {
     /// How long the last state of an ended process is exported, before its file is removed
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
     keep_dead: Duration,
+    /// A folder of other programs' metrics, exported too: files *.prom, as of node_exporter's textfile collector
+    #[arg(long, value_name = "DIR")]
+    textfile_dir: Option<PathBuf>,
     /// TLS and passwords: a web configuration file, as Prometheus's exporters have it
     #[arg(long, value_name = "FILE")]
     web_config: Option<PathBuf>,
@@ -62,15 +65,25 @@ fn time(text: &str) -> Result<Duration, String> {
 
 impl Serve {
     pub fn execute(self, _global: &Global) -> Result<u8, Failure> {
+        // Later it may come and go; a name that is wrong from the beginning is a mistake.
+        if let Some(folder) = self.textfile_dir.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(Failure::usage(format!("--textfile-dir {} is no folder", folder.display())));
+        }
         let control = self.control_token_file.as_deref().map(Token::read).transpose().map_err(Failure::usage)?;
         let agent = Agent::new(AgentSettings {
             folders: self.folders,
             max_processes: self.max_processes as usize,
             keep_dead: self.keep_dead,
+            textfiles: self.textfile_dir,
         })
         .map_err(Failure::usage)?;
-        let settings =
-            Settings { listen: self.listen, web_config: self.web_config, allowed_hosts: self.allowed_hosts, control };
+        let settings = Settings {
+            listen: self.listen,
+            web_config: self.web_config,
+            allowed_hosts: self.allowed_hosts,
+            control,
+            timeouts: Timeouts::default(),
+        };
         let note = Arc::new(|text: &str| eprintln!("heapgate: {text}"));
         heapgate_agent::run(settings, agent, note, ready).map_err(|error| match error {
             RunError::Server(error) => Failure::usage(error),

@@ -27,4 +27,14 @@ impl Shown {
             print(&render::terminal::render(report, verdict, global.options(self.verbose)))
         }
     }
+
+    /// Whether everything is to be shown.
+    pub fn verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// Whether JSON is to be printed.
+    pub fn json(&self) -> bool {
+        self.json
+    }
 }

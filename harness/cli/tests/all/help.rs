@@ -33,9 +33,12 @@ snapshots! {
     baseline_prune_help: "baseline prune --help"
     list_help: "list --help"
     budget_check_help: "budget check --help"
+    profile_help: "profile --help"
     top_help: "top --help"
+    leaks_help: "leaks --help"
     experiment_help: "experiment --help"
     trace_help: "trace --help"
+    tune_help: "tune --help"
     serve_help: "serve --help"
     list: "list"
 }
@@ -85,7 +88,7 @@ fn the_list_fits_80_columns() {
 #[test]
 fn every_verb_is_in_the_help() {
     let help = shown("--help");
-    for verb in ["run", "gate", "diff", "merge", "report", "baseline", "list"] {
+    for verb in ["run", "gate", "diff", "merge", "report", "baseline", "list", "leaks"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{verb}  "))), "{verb}");
     }
 }

@@ -172,13 +172,13 @@ fn trace_lines_of_a_real_process_become_json_and_other_lines_are_counted() {
     place.shell(log).ends_with(0);
     let ran = place.run("trace --parse log").ends_with(0).says(&["1 trace lines, 1 other lines"]);
     let line = ran.json();
-    assert_eq!((&line["v"], &line["last"], &line["level"]), (&1.into(), &true.into(), &"sampled".into()));
+    assert_eq!((&line["v"], &line["last"], &line["level"]), (&2.into(), &true.into(), &"sampled".into()));
     assert!(line["allocs"].as_u64() > Some(100), "{line}");
     assert_eq!(line["service"], Value::Null);
     assert_eq!(place.shell("$heapgate trace --parse <log").ends_with(0).stdout, ran.stdout);
 
     let sound = place.read("log");
-    for (from, to, says) in [("v=1", "v=2", "version 2, newer"), ("last=1", "las", "'las' where last should be")] {
+    for (from, to, says) in [("v=2", "v=3", "version 3, newer"), ("last=1", "las", "'las' where last should be")] {
         place.write("broken", &format!("one\n{sound}{}", sound.replace(from, to)));
         let ran = place.run("trace --parse broken").ends_with(2).says(&["broken, line 4: ", says]);
         assert_eq!(ran.stdout.lines().count(), 1, "what precedes it is printed");

@@ -86,6 +86,23 @@ fn the_unit_and_the_daemon_set_start_it_with_flags_that_it_has() {
 }
 
 #[test]
+fn metrics_that_other_programs_left_are_exported_and_bad_files_counted() {
+    let place = Place::new();
+    place.write("text/good.prom", "# TYPE jobs gauge\njobs{of=\"night\"} 3\n");
+    place.write("text/clash.prom", "heapgate_live_bytes 1\n");
+    let serving = serve(&place, "--textfile-dir text");
+    let metrics = serving.get("/metrics");
+    for line in [
+        "jobs{of=\"night\"} 3\n",
+        "heapgate_agent_textfile_mtime_seconds{file=\"good.prom\"} ",
+        "heapgate_agent_errors_total{reason=\"textfile\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in:\n{metrics}");
+    }
+    assert!(!metrics.contains("heapgate_live_bytes 1\n"));
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_file_and_key_and_ends_with_2() {
     let place = Place::new();
     place.write("web.yml", "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n");
@@ -104,6 +121,7 @@ fn what_is_wrong_is_said_with_its_file_and_key_and_ends_with_2() {
         ("--allow-control --control-token-file none", &["none"]),
         ("--listen 192.0.2.1:1", &["192.0.2.1:1", "--listen"]),
         ("--keep-dead soon", &["--keep-dead"]),
+        ("--textfile-dir nowhere", &["--textfile-dir nowhere", "no folder"]),
         ("--max-processes 0", &["--max-processes"]),
     ] {
         let folder = place.path("run");

@@ -73,6 +73,9 @@ pub struct BaselineCell {
     pub unit: String,
     /// How much the telemetry recorded: `off`, `count`, `sampled`, `exact-alloc` or `exact`.
     pub level: String,
+    /// Whether the trials wrote trace lines (`HEAPGATE_TRACE=1`), which takes CPU time. Absent where they did not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub traced: bool,
     /// The different checksums of the answers, sorted: one, where the workload is right.
     pub checksums: Vec<String>,
     /// Each metric's value in every repetition that measured it.
@@ -231,6 +234,7 @@ impl BaselineCell {
             cell: trials.cell.clone(),
             unit: trials.unit().to_owned(),
             level: trials.level().to_owned(),
+            traced: trials.are_traced(),
             checksums: trials.checksums().into_iter().map(str::to_owned).collect(),
             metrics: values.filter(|(_, values)| !values.is_empty()).collect(),
             ticks_per_second: trials.ticks_per_second(),

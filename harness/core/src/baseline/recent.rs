@@ -104,6 +104,8 @@ fn cell(history: &History, trials: &CellTrials<'_>, page_bytes: f64) -> (Baselin
         // Only runs with this run's unit and level were asked for.
         unit: trials.unit().to_owned(),
         level: trials.level().to_owned(),
+        // The history does not say it.
+        traced: false,
         checksums: Vec::new(),
         metrics,
         ticks_per_second: 0.0,

@@ -7,6 +7,10 @@ use crate::metric::MetricId;
 use crate::render::human;
 use crate::report::{CellTrials, MemoryPart, PhaseKind, Site, Sites};
 
+/// How to get call sites where one side has none.
+pub(super) const RUN_WITH_SITES: &str =
+    "what newly allocates? run both sides with `heapgate run --sites`, and `heapgate diff` names the lines";
+
 /// Call sites that are named.
 const MOST_SITES: usize = 3;
 
@@ -94,10 +98,7 @@ fn of_part(part: &super::verdict::MemoryPartLine) -> String {
 /// The call sites whose allocations changed most; how to get them where one side has none.
 fn sites(now: &CellTrials<'_>, baseline: Option<&BaselineCell>) -> Vec<String> {
     let (Some(after), Some(before)) = (now.sites(), baseline.and_then(|b| b.sites.as_ref())) else {
-        return vec![
-            "what newly allocates? run both sides with `heapgate run --sites`, and `heapgate diff` names the lines"
-                .to_owned(),
-        ];
+        return vec![RUN_WITH_SITES.to_owned()];
     };
     let changed = changed_sites(before, &after);
     changed

@@ -80,6 +80,7 @@ fn empty(look: Look) -> Verdict {
         compared_with: Vec::new(),
         rule: Rule { alpha: look.alpha, miss: look.miss, looks: look.of, tested: 0 },
         memory: Vec::new(),
+        culprits: Vec::new(),
     }
 }
 
@@ -112,6 +113,7 @@ impl<'a> Judge<'a> {
         for workload in workloads {
             self.workload(workload, &wanted);
         }
+        self.note_traced(&cells);
         self.cells(&cells);
         self.note_what_was_left_out();
         self.verdict.tally = tally(&self.verdict);
@@ -249,6 +251,31 @@ impl<'a> Judge<'a> {
         let levels =
             found.runs().and_then(|runs| runs.cells().find(|(c, _)| c.cell == *cell)).map(|(_, levels)| levels);
         Against::Cell { baseline: base_cell, same_class, levels }
+    }
+
+    /// Says that cells were traced on one side only: what is left is compared, and the reader must know.
+    fn note_traced(&mut self, cells: &[CellTrials<'a>]) {
+        let mut traced = [0_u64; 2];
+        for trials in cells {
+            let Some(Ok(found)) = self.baselines.get(trials.cell.workload.as_str()) else { continue };
+            let Some(before) = found.baseline().and_then(|baseline| baseline.cell(trials.cell)) else { continue };
+            match (before.traced, trials.are_traced()) {
+                (true, false) => traced[0] += 1,
+                (false, true) => traced[1] += 1,
+                _ => {}
+            }
+        }
+        for (cells, [side, other]) in
+            traced.into_iter().zip([["the baseline", "this run"], ["this run", "the baseline"]])
+        {
+            if cells > 0 {
+                self.verdict.notes.push(format!(
+                    "{} traced (HEAPGATE_TRACE=1) in {side} and not in {other}: each line took CPU time, so times and rates \
+                     differ by that too",
+                    if cells == 1 { "1 cell was".to_owned() } else { format!("{} were", human::counted(cells, "cell")) }
+                ));
+            }
+        }
     }
 
     fn note_what_was_left_out(&mut self) {

@@ -7,7 +7,7 @@ use crate::baseline::{Baseline, Found, Recording};
 use crate::config::Config;
 use crate::document::{Document, LoadError, LoadFault};
 use crate::metric::{ALL, Kind, Limits, MetricId};
-use crate::report::{Cell, Outcome, PhaseKind, Report, Trial, testing};
+use crate::report::{Cell, Outcome, PhaseKind, Report, TRACED, Trial, testing};
 
 /// As many as a recorded baseline has.
 const REPS: u32 = 10;
@@ -284,6 +284,23 @@ fn another_build_is_compared_and_said() {
     });
     assert_eq!(verdict.decision, Overall::Pass);
     assert_eq!(verdict.compared_with[0].build_differences[0].field, "rustc");
+}
+
+#[test]
+fn a_trace_on_one_side_is_said_and_one_on_both_is_not() {
+    let trace = |report: &mut Report| report.trials.iter_mut().for_each(|t| t.notes.push(TRACED.to_owned()));
+    let notes = |change: &dyn Fn(&mut Report, &mut Report)| {
+        decided(MetricId::PeakRss, &Config::default(), |before, now| change(before, now)).1.notes
+    };
+    let now = notes(&|_, now| trace(now));
+    assert!(now.len() == 1 && now[0].starts_with("2 cells were traced"), "{now:?}");
+    assert!(now[0].contains("in this run and not in the baseline"), "{now:?}");
+    let before = notes(&|before, now| {
+        trace(before);
+        now.trials.retain(|t| t.cell == testing::cell(0));
+    });
+    assert!(before.iter().any(|n| n.contains("1 cell was traced (HEAPGATE_TRACE=1) in the baseline")), "{before:?}");
+    assert!(notes(&|before, now| [before, now].into_iter().for_each(trace)).is_empty());
 }
 
 #[test]

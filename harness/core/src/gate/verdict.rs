@@ -34,6 +34,9 @@ pub struct Verdict {
     pub rule: Rule,
     /// Where resident memory went in the cells where it moved: what the change is made of.
     pub memory: Vec<MemoryLine>,
+    /// The lines of code behind what failed, where it was profiled at once (`--profile-on-fail`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub culprits: Vec<super::Culprits>,
 }
 
 /// How noisy metrics were decided.

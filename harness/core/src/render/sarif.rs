@@ -1,9 +1,10 @@
 //! SARIF 2.1.0: a rule for each metric, a result for each that got worse (`error`) or could not be decided (`warning`),
 //! and a notification for each problem of the run.
 //!
-//! A result's place is the cell, by name. Where the report has call sites, a result about allocations or memory also
-//! points to the line that allocates most in that cell: a place to begin looking, not the cause, and its message says so.
-//! Without call sites no place in the code is made up; GitHub's code scanning does not show such results.
+//! A result's place is the cell, by name. Where what failed was profiled, a result points to the line of code that changed
+//! most, or that has most if only one side was profiled; its message says which. Else, where the report has call sites, a
+//! result about allocations or memory also points to the line that allocates most in that cell: a place to begin looking,
+//! not the cause, and its message says so. Without either no place in the code is made up; GitHub's code scanning does not show such results.
 //!
 //! The format: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0".
 
@@ -47,7 +48,7 @@ pub fn render(report: &Report, verdict: &Verdict) -> Result<String, serde_json::
     }
     for line in &verdict.lines {
         if let Some(level) = level(&line.decision) {
-            results.push(result(line, level, &name(&line.cell), sites.get(&line.cell)));
+            results.push(result(verdict, line, level, &name(&line.cell), sites.get(&line.cell)));
         }
     }
     let log = json!({
@@ -104,7 +105,7 @@ fn rules() -> Vec<Value> {
     metrics.chain([answers]).collect()
 }
 
-fn result(line: &Line, level: &str, cell: &str, sites: Option<&Sites>) -> Value {
+fn result(verdict: &Verdict, line: &Line, level: &str, cell: &str, sites: Option<&Sites>) -> Value {
     let Figures { baseline, now, change, resolution: _, limits } = summary::figures(line);
     let mut text = if line.decision == Decision::Fail {
         format!("{cell}: {} {baseline} → {now} ({change}, limit {limits}): {}.", line.metric, line.reason)
@@ -116,7 +117,12 @@ fn result(line: &Line, level: &str, cell: &str, sites: Option<&Sites>) -> Value 
     }
     let mut location = json!({ "logicalLocations": [logical(&line.cell, cell)] });
     let found = sites.filter(|_| line.decision == Decision::Fail).and_then(|s| Some((s, foremost(line.metric, s)?)));
-    if let Some((sites, (site, share))) = found {
+    // A profile of the failure knows better than the sites of the run.
+    if let Some((culprits, culprit)) = verdict.foremost(line) {
+        let which = if culprits.compared { "that changed most" } else { "with most" };
+        text.push_str(&format!("\nThe line {which}, by a {} profile: {}.", culprits.profile, culprit.text()));
+        location["physicalLocation"] = physical(&culprit.file, culprit.line);
+    } else if let Some((sites, (site, share))) = found {
         text.push_str(&format!(
             "\nThe line that allocates most in this cell: {}:{} in {} ({} of all; one allocation in {} was sampled).",
             site.file,
@@ -125,10 +131,7 @@ fn result(line: &Line, level: &str, cell: &str, sites: Option<&Sites>) -> Value 
             human::percent((share * 1000.0).round() / 1000.0),
             human::count(sites.period)
         ));
-        location["physicalLocation"] = json!({
-            "artifactLocation": { "uri": relative_uri(&site.file) },
-            "region": { "startLine": site.line },
-        });
+        location["physicalLocation"] = physical(&site.file, site.line);
     }
     let mut properties = json!({ "figures": evidence::figures(line) });
     for (name, value) in [("change", line.change), ("resolution", line.resolution), ("pValue", line.p_value)] {
@@ -145,6 +148,10 @@ fn result(line: &Line, level: &str, cell: &str, sites: Option<&Sites>) -> Value 
         "partialFingerprints": { "heapgate/v1": format!("{} {}", series::lasting_name(&line.cell), line.metric) },
         "properties": properties,
     })
+}
+
+fn physical(file: &str, line: u32) -> Value {
+    json!({ "artifactLocation": { "uri": relative_uri(file) }, "region": { "startLine": line } })
 }
 
 fn logical(cell: &Cell, name: &str) -> Value {

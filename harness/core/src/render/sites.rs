@@ -77,7 +77,7 @@ fn error(sites: &Sites, site: &Site) -> String {
 
 /// `first`, then `text`, in lines of `width`, the later ones indented: names have few spaces, so they are broken after
 /// `::` and `/` too.
-fn broken(first: &str, text: &str, width: usize) -> String {
+pub(super) fn broken(first: &str, text: &str, width: usize) -> String {
     /// Stands for `::` while text is cut up; control characters were taken out before.
     const PATH: &str = "\u{1}";
     let indent = first.chars().count();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, Phase, PhaseKind, Report, Sites, Trial};
+use super::{Cell, Phase, PhaseKind, Report, Sites, TRACED, Trial};
 use crate::metric::MetricId;
 use crate::stats::histogram;
 
@@ -47,6 +47,12 @@ impl Report {
 }
 
 impl<'a> CellTrials<'a> {
+    /// Whether one of them wrote trace lines.
+    #[must_use]
+    pub fn are_traced(&self) -> bool {
+        self.trials.iter().any(|trial| trial.notes.iter().any(|note| note == TRACED))
+    }
+
     /// The trials whose figures count.
     pub fn completed(&self) -> impl Iterator<Item = &'a Trial> {
         self.trials.iter().copied().filter(|t| t.outcome.is_completed())

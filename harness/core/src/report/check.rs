@@ -23,6 +23,8 @@ const RECOMPUTED: f64 = 1e-9;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Fault {
+    #[error("{place} {problem}")]
+    Profile { place: String, problem: &'static str },
     #[error("schema version {found}, expected {expected}")]
     Version { found: u32, expected: u32 },
     #[error("{place}: {field} is {value}, which is not a number")]

@@ -15,6 +15,10 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// How the note begins that has what a trial printed to standard error though it completed.
 pub const PRINTED: &str = "it printed: ";
 
+/// What the notes of a trial that wrote trace lines say.
+pub const TRACED: &str = "traced (HEAPGATE_TRACE=1): each line took CPU time of the trial, so its times and rates are not \
+                          comparable with those of trials that were not";
+
 /// What a run measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -110,7 +114,7 @@ pub struct Machine {
 }
 
 /// One cell of the matrix: what is measured, without the repetition.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
     /// For instance `tokenize`.

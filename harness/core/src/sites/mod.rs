@@ -6,7 +6,7 @@
 //! file groups stacks by site. Called by the supervisor.
 
 mod modules;
-mod name;
+pub(crate) mod name;
 mod symbols;
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use heapgate_segment::stacks::{Stack, StackSamples};
 
 pub use modules::Modules;
 use name::Kind;
-pub use symbols::{Frame, Symbols};
+pub use symbols::{FileFacts, Frame, Symbols};
 
 use crate::report::{Counts, Site, Sites};
 
@@ -30,10 +30,12 @@ const NO_FRAMES: &str = "(unknown: the process ended while the stack was written
 #[must_use]
 pub fn gather(samples: &StackSamples, modules: &Modules, counts: Counts, symbols: &mut Symbols) -> Sites {
     let mut sites: BTreeMap<Key, (u64, u64)> = BTreeMap::new();
+    let period = samples.settings.call_period.max(1);
     for stack in &samples.stacks {
         let sum = sites.entry(site_of(stack, modules, symbols)).or_default();
         sum.0 = sum.0.saturating_add(stack.samples);
-        sum.1 = sum.1.saturating_add(stack.bytes);
+        // What the samples asked for, from what they stand for.
+        sum.1 = sum.1.saturating_add((stack.bytes / period as f64).round() as u64);
     }
     let sum = |of: fn(&(u64, u64)) -> u64| sites.values().map(of).fold(0, u64::saturating_add);
     let (sampled, sampled_bytes, all) = (sum(|s| s.0), sum(|s| s.1), sites.len() as u64);
@@ -50,7 +52,7 @@ pub fn gather(samples: &StackSamples, modules: &Modules, counts: Counts, symbols
     sites.sort_by_key(|site| std::cmp::Reverse(site.samples));
     sites.truncate(KEPT);
     Sites {
-        period: samples.period.max(1),
+        period,
         samples: sampled,
         sampled_bytes,
         lost_samples: samples.full.saturating_add(samples.nested),

@@ -1,5 +1,7 @@
 //! Where a process's code is mapped from.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use procfs::process::{MMPermissions, MMapPath, Process};
@@ -37,6 +39,18 @@ impl Modules {
             Some(Module { start: map.address.0, end: map.address.1, offset: map.offset, inode: map.inode, path })
         });
         Some(Self(modules.collect()))
+    }
+
+    /// Files that are mapped, but are not there any more: deleted, or another has their name now.
+    pub fn replaced(&self) -> impl Iterator<Item = &Path> {
+        let is_there = |module: &Module| std::fs::metadata(&module.path).is_ok_and(|file| file.ino() == module.inode);
+        let paths: BTreeSet<&Path> = self
+            .0
+            .iter()
+            .filter(|module| module.inode != 0 && !is_there(module))
+            .map(|module| module.path.as_path())
+            .collect();
+        paths.into_iter()
     }
 
     pub(super) fn find(&self, address: u64) -> Option<Place<'_>> {

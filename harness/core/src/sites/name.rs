@@ -4,7 +4,7 @@ use super::symbols::Frame;
 
 /// Whose a function is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The allocator's, or the way to it.
     Allocator,
     /// The standard library's, or of the crate that its maps are.
@@ -40,7 +40,7 @@ const STANDARD_FILES: [&str; 5] =
 const STANDARD_CRATES: [&str; 5] = ["alloc", "core", "std", "hashbrown", "rust_begin_unwind"];
 
 /// By the file where it is known: a name may be of a type of one crate with a method of another's.
-pub(super) fn kind(frame: &Frame) -> Kind {
+pub(crate) fn kind(frame: &Frame) -> Kind {
     let name = frame.function.trim_start_matches('<');
     if ALLOCATOR_NAMES.iter().any(|start| name.starts_with(start)) {
         return Kind::Allocator;
@@ -62,19 +62,32 @@ pub(super) fn kind(frame: &Frame) -> Kind {
 }
 
 /// What was called: `Vec::push`, `fmt::format`.
-pub(super) fn short_call(frame: &Frame) -> String {
+pub(crate) fn short_call(frame: &Frame) -> String {
     let mut path = qualified(frame);
     path.split_off(path.len().saturating_sub(2)).join("::")
 }
 
 /// Where: the full path, without generic parameters and the numbers of closures.
-pub(super) fn function(frame: &Frame) -> String {
+pub(crate) fn function(frame: &Frame) -> String {
     let path = qualified(frame);
     if path.is_empty() { "(unknown)".to_owned() } else { path.join("::") }
 }
 
+/// The function with its closures told apart from itself: what a flame graph shows.
+pub(crate) fn shown(frame: &Frame) -> String {
+    let of_closure = frame.function.contains("{closure") || frame.function.contains("{{closure");
+    let mut path = qualified(frame);
+    if path.is_empty() {
+        path = frame.file.as_deref().map(modules_of).unwrap_or_default();
+    }
+    if of_closure {
+        path.push("{closure}".to_owned());
+    }
+    if path.is_empty() { "(unknown)".to_owned() } else { path.join("::") }
+}
+
 /// Whether all that is known of a frame is that it is of some closure.
-pub(super) fn is_nameless(frame: &Frame) -> bool {
+pub(crate) fn is_nameless(frame: &Frame) -> bool {
     path(&frame.function).is_empty()
 }
 
@@ -121,7 +134,7 @@ fn modules_of(file: &str) -> Vec<String> {
 }
 
 /// The part of a path that says enough: from the crate's folder on, whatever machine it was built on.
-pub(super) fn short_file(file: &str) -> String {
+pub(crate) fn short_file(file: &str) -> String {
     /// Folders of a crate that have its code.
     const CODE: [&str; 4] = ["src", "tests", "benches", "examples"];
     let parts: Vec<&str> = file.split('/').collect();

@@ -51,30 +51,65 @@ impl Symbols {
     }
 }
 
+impl Symbols {
+    /// The file that return address `address` is of, what is known of it, and the address there; `None` where no file is
+    /// mapped.
+    pub fn file(&mut self, modules: &Modules, address: u64) -> Option<(&Path, &FileFacts, u64)> {
+        let place = modules.find(address.saturating_sub(1))?;
+        self.files.entry(place.path.to_owned()).or_insert_with(|| Symbolizer::new(place));
+        let (path, file) = self.files.get_key_value(place.path)?;
+        Some(match file {
+            Some(file) => (path, &file.facts, file.address(place.offset).unwrap_or(place.offset)),
+            None => (path, &UNREADABLE, place.offset),
+        })
+    }
+}
+
+/// What an executable or a library says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Its build id, in hexadecimal; empty where it has none.
+    pub build_id: String,
+    /// Whether it names its functions.
+    pub has_symbols: bool,
+    /// Whether it says which line an address is of.
+    pub has_lines: bool,
+}
+
+static UNREADABLE: FileFacts = FileFacts { build_id: String::new(), has_symbols: false, has_lines: false };
+
 fn unnamed(place: Place<'_>) -> Frame {
     let module = place.path.file_name().unwrap_or_default().to_string_lossy();
     Frame { function: format!("{module}+{:#x}", place.offset), file: None, line: 0 }
 }
 
+/// Where a part of a file is meant to be in memory: offset, length, address.
+type Segment = (u64, u64, u64);
+
 /// One executable or library.
 struct Symbolizer {
     loader: Loader,
-    /// Where parts of the file are meant to be in memory: offset, length, address.
-    segments: Vec<(u64, u64, u64)>,
+    segments: Vec<Segment>,
+    facts: FileFacts,
 }
 
 impl Symbolizer {
     /// `None` if the file can't be read as one, or is another than the one that was mapped.
     fn new(place: Place<'_>) -> Option<Self> {
         let same = std::fs::metadata(place.path).is_ok_and(|file| file.ino() == place.inode);
-        let segments = if same { segments(place.path)? } else { return None };
-        Some(Self { loader: Loader::new(place.path).ok()?, segments })
+        let (segments, facts) = if same { look_at(place.path)? } else { return None };
+        Some(Self { loader: Loader::new(place.path).ok()?, segments, facts })
+    }
+
+    /// Where the file means byte `offset` of it to be in memory.
+    fn address(&self, offset: u64) -> Option<u64> {
+        let within = |&&(start, length, _): &&Segment| offset >= start && offset - start < length;
+        let &(start, _, address) = self.segments.iter().find(within)?;
+        Some(address.wrapping_add(offset - start))
     }
 
     fn frames(&self, offset: u64) -> Vec<Frame> {
-        let within = |&&(start, length, _): &&(u64, u64, u64)| offset >= start && offset - start < length;
-        let Some(&(start, _, address)) = self.segments.iter().find(within) else { return Vec::new() };
-        let address = address.wrapping_add(offset - start);
+        let Some(address) = self.address(offset) else { return Vec::new() };
         let mut frames = self.inlined(address);
         // The outermost has a symbol even where debugging information is missing.
         if let Some(symbol) = self.loader.find_symbol(address) {
@@ -105,10 +140,19 @@ impl Symbolizer {
     }
 }
 
-fn segments(path: &Path) -> Option<Vec<(u64, u64, u64)>> {
+/// Where parts of a file are in memory, and what it says of itself.
+fn look_at(path: &Path) -> Option<(Vec<Segment>, FileFacts)> {
     let cache = ReadCache::new(File::open(path).ok()?);
     let file = object::File::parse(&cache).ok()?;
-    Some(file.segments().map(|segment| (segment.file_range().0, segment.file_range().1, segment.address())).collect())
+    let segments =
+        file.segments().map(|segment| (segment.file_range().0, segment.file_range().1, segment.address())).collect();
+    let build_id = file.build_id().ok().flatten().unwrap_or_default();
+    let facts = FileFacts {
+        build_id: build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        has_symbols: file.symbols().next().is_some(),
+        has_lines: file.section_by_name(".debug_line").is_some(),
+    };
+    Some((segments, facts))
 }
 
 #[cfg(test)]

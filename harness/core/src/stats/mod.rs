@@ -16,4 +16,5 @@ pub mod serial;
 pub mod shape;
 pub mod signed_rank;
 pub mod simulate;
+pub mod trend;
 pub mod two_samples;

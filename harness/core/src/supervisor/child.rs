@@ -11,7 +11,7 @@ use heapgate_segment::control::Control;
 use heapgate_segment::layout::{self, Level};
 use heapgate_segment::map::{Mapping, create_file};
 use heapgate_segment::reader::Reader;
-use heapgate_segment::stacks::STACKS_VARIABLE;
+use heapgate_segment::stacks::{STACKS_VARIABLE, Settings as Sampling};
 
 use super::death::Death;
 use super::messages;
@@ -20,7 +20,7 @@ use super::stacks::{self, Stacks};
 use super::{Settings, SuperviseError};
 use crate::metric;
 use crate::plan::Planned;
-use crate::report::{self, MemorySample, Outcome, PRINTED, PhaseKind, Trial};
+use crate::report::{self, MemorySample, Outcome, PRINTED, PhaseKind, TRACED, Trial};
 use crate::sampler::{self, Sampler, Snapshot};
 use crate::sites::{self, Modules, Symbols};
 use crate::sys::{
@@ -39,13 +39,25 @@ const SERIES_LENGTH: usize = 1000;
 /// Phases that every trial has: all but the prefill. After that many stops the end may come at any time.
 const LEAST_PHASES: u32 = layout::PhaseKind::ALL.len() as u32 - 1;
 
-/// Runs one trial; `None` if `stop` was set before it ended.
+/// What a child is given besides its segment, for a profile.
+pub(super) struct Given<'a> {
+    /// More of its environment.
+    pub environment: Vec<(String, String)>,
+    /// Open files that it inherits.
+    pub files: Vec<&'a File>,
+    /// What is done when its measured phase has ended and it stands still.
+    pub measured: Option<&'a dyn Fn()>,
+}
+
+/// Runs one trial; `None` if `stop` was set before it ended. With `given`, `modules` is where its code was, whatever its
+/// end.
 pub(super) fn run(
     planned: &Planned,
     rep: u32,
     settings: &Settings,
     stop: &AtomicBool,
     symbols: &mut Symbols,
+    given: Option<(&Given<'_>, &mut Modules)>,
 ) -> Result<Option<Trial>, SuperviseError> {
     let bytes = layout::segment_bytes(settings.slots);
     let no_segment = |source| SuperviseError::Segment { bytes, source };
@@ -55,7 +67,7 @@ pub(super) fn run(
     let reader = Reader::new(mapping.words()).expect("just formatted");
     let control = Control::new(mapping.words()).expect("just formatted");
     control.supervise();
-    let stacks = settings.sites.map(Stacks::new).transpose()?;
+    let stacks = settings.sites.map(|period| Stacks::new(&Sampling::calls(period))).transpose()?;
 
     let mut messages = tempfile::tempfile().map_err(SuperviseError::Messages)?;
     let cgroup = settings.confinement.cgroup.as_deref();
@@ -65,10 +77,15 @@ pub(super) fn run(
         start: Instant::now(),
         start_ns: Anchor::now(reader.clock()).ns,
     };
-    let pid = start(planned, settings, &file, stacks.as_ref(), &messages)?;
+    let (given, modules) = given.unzip();
+    let pid = start(planned, settings, &file, stacks.as_ref(), given, &messages)?;
     let mut watch = Watch::new(pid, control, reader, before.start);
-    watch.reads_modules = stacks.is_some();
+    watch.reads_modules = stacks.is_some() || given.is_some();
+    watch.measured = given.and_then(|given| given.measured);
     let (ended, stopped_by) = watch.until_end(settings.timeout, stop)?;
+    if let Some(modules) = modules {
+        modules.clone_from(&watch.modules);
+    }
     if stopped_by == Some(StoppedBy::User) {
         return Ok(None);
     }
@@ -125,7 +142,7 @@ pub(super) fn run(
         trial.notes.push(note);
     }
     if is_traced {
-        trial.notes.push(messages::TRACED.to_owned());
+        trial.notes.push(TRACED.to_owned());
     }
     if let Some(stacks) = stacks {
         let samples = stacks.read();
@@ -164,6 +181,7 @@ fn start(
     settings: &Settings,
     segment: &File,
     stacks: Option<&Stacks>,
+    given: Option<&Given<'_>>,
     messages: &File,
 ) -> Result<u32, SuperviseError> {
     let (program, directory) = match &planned.program {
@@ -193,6 +211,10 @@ fn start(
         let fd = stacks.file.as_raw_fd();
         command.env(STACKS_VARIABLE.to_string_lossy().as_ref(), format!("fd:{fd}"));
         shared.push(stacks.file.as_fd());
+    }
+    if let Some(given) = given {
+        command.envs(given.environment.iter().map(|(name, value)| (name, value)));
+        shared.extend(given.files.iter().map(|file| file.as_fd()));
     }
     spawn::spawn(&mut command, &shared, &settings.confinement)
         .map(|child| child.id())
@@ -224,6 +246,7 @@ struct Watch<'a> {
     /// Whether to look where its code is, and where it was at the last stop.
     reads_modules: bool,
     modules: Modules,
+    measured: Option<&'a dyn Fn()>,
     /// Times the child has stopped.
     stops: u32,
     /// One for each phase that ended; `None` where `/proc` could not be read at one of its ends.
@@ -247,6 +270,7 @@ impl<'a> Watch<'a> {
             peaks_are_exact: true,
             reads_modules: false,
             modules: Modules::default(),
+            measured: None,
             stops: 0,
             phases: Vec::new(),
         }
@@ -327,6 +351,11 @@ impl<'a> Watch<'a> {
         // A library that was unloaded meanwhile has no names any more; what is there stays known if the child dies.
         if let Some(modules) = self.reads_modules.then(|| Modules::of(self.pid)).flatten() {
             self.modules = modules;
+        }
+        if let Some(measured) = self.measured
+            && self.reader.phases().last().is_some_and(|p| p.ended && p.kind == layout::PhaseKind::Measure as u64)
+        {
+            measured();
         }
         if self.stops > 0 {
             self.phases.push(self.last.zip(end).map(|(begin, end)| self.watched(begin, end)));

@@ -9,10 +9,6 @@ use heapgate_segment::trace_line;
 /// The end of a child's messages that is kept, bytes.
 const MESSAGES_KEPT: usize = 4096;
 
-/// What the report says of a trial that wrote trace lines.
-pub(super) const TRACED: &str = "traced (HEAPGATE_TRACE=1): each line took CPU time of the trial, so its times and rates are not \
-                                 comparable with those of trials that were not";
-
 /// Whether children are told by the environment to write trace lines; what they take for "on" is in heapgate-alloc's `trace`.
 pub(super) fn are_traced() -> bool {
     std::env::var_os("HEAPGATE_TRACE").is_some_and(|value| value == "1")

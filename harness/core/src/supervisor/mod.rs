@@ -1,13 +1,15 @@
 //! Runs a plan: each trial in a fresh child, watched from outside.
 //!
 //! `child` starts one child and stays with it to its end; `reading` turns the segment it leaves into a report's phases;
-//! `stacks` is the memory for call stacks, where they are sampled; `messages` is what a child prints;
+//! `stacks` is the memory for call stacks, where they are sampled; `messages` is what a child prints; `profile` runs one child
+//! with what a profile needs;
 //! this file goes through the plan. Called by the command line. Whatever happens to a child is an
 //! [`Outcome`](crate::report::Outcome), never an error here.
 
 mod child;
 mod death;
 mod messages;
+mod profile;
 mod reading;
 mod stacks;
 
@@ -20,6 +22,8 @@ use heapgate_segment::layout::{DEFAULT_SLOTS, Level};
 use crate::plan::{Plan, Planned};
 use crate::report::Trial;
 use crate::sites::Symbols;
+pub use profile::{Probe, Profiled, Traces, profile};
+
 pub use crate::sys::spawn::{Confinement, ConfinementError};
 
 /// How trials are run.
@@ -151,7 +155,7 @@ pub fn run<E: From<SuperviseError>>(
         }
         let planned = &plan.cells[cell];
         observer(Event::Started { index, of: order.len(), planned, rep })?;
-        match child::run(planned, rep, settings, stop, &mut symbols)? {
+        match child::run(planned, rep, settings, stop, &mut symbols, None)? {
             Some(trial) => observer(Event::Ended(Box::new(trial)))?,
             None => return Ok(Finish::Stopped),
         }

@@ -4,12 +4,9 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use heapgate_segment::map::{Mapping, create_file};
-use heapgate_segment::stacks::{self, DEFAULT_STACKS, Scope, StackSamples, StackTable};
+use heapgate_segment::stacks::{self, Capacity, Settings, StackSamples, StackTable};
 
 use super::SuperviseError;
-
-/// Any number: it makes a trial with one thread take the same samples every time.
-const SEED: u64 = 1;
 
 /// A table for one child.
 #[derive(Debug)]
@@ -19,13 +16,13 @@ pub(super) struct Stacks {
 }
 
 impl Stacks {
-    /// A table in which one allocation in `period` of the measured phase is sampled.
-    pub(super) fn new(period: u64) -> Result<Self, SuperviseError> {
-        let bytes = stacks::table_bytes(DEFAULT_STACKS);
+    /// A table in which is taken what `settings` say.
+    pub(super) fn new(settings: &Settings) -> Result<Self, SuperviseError> {
+        let bytes = Capacity::TRIAL.bytes();
         let failed = |source| SuperviseError::Stacks { bytes, source };
         let file = create_file(c"heapgate-stacks", bytes).map_err(failed)?;
         let mapping = Mapping::new(file.as_fd()).map_err(failed)?;
-        stacks::format(mapping.words(), period, SEED, Scope::Measure);
+        stacks::format(mapping.words(), Capacity::TRIAL, settings);
         Ok(Self { file, mapping })
     }
 

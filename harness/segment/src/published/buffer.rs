@@ -6,9 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 use super::entry::open;
-use super::{Entry, MAX_PUBLISHED_SLOTS};
+use super::settled::SIGN_BYTES;
+use super::{Entry, MAX_PUBLISHED_SLOTS, Settled};
 use crate::groups::{MAX_GROUPS, group_of, is_owned};
 use crate::layout::{
     self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Header, LATENCY_GROUPS, LatencyGroup, LayoutError,
@@ -27,14 +29,17 @@ const SLOT_BYTES: usize = size_of::<Slot>();
 const ALLOCATED_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, objects_allocated);
 
 /// Where the histograms of latencies begin.
-const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, latencies);
+pub(super) const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, latencies);
 
-/// Memory that published files are read into, one after the other: 100 KiB.
+/// Where the image keeps the counters of all slots, added up: in its overflow slot.
+const SUMS_OFFSET: usize = layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + offset_of!(Slot, counters);
+
+/// Memory that published files are read into, one after the other: 330 KiB, of which 128 KiB are never touched.
 pub struct Buffer {
     image: Box<[AtomicU64]>,
     scratch: Box<[u8]>,
     /// How much of each slot is read, bytes: up to the last group of latencies that its thread has touched. Copying is most of
-    /// what reading costs.
+    /// what reading costs. 0 where it has settled.
     lengths: Vec<usize>,
     slots_used: usize,
     owned: usize,
@@ -42,6 +47,14 @@ pub struct Buffer {
     group_of_slot: Vec<usize>,
     /// The counters of each group's slots, added up. Empty as long as no file had groups: most have none.
     groups: Vec<AtomicU64>,
+}
+
+/// Whether what was remembered of a file holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    Same,
+    /// A thread that was quiet has made a call, and its counts are in the sum of all quiet ones.
+    Changed,
 }
 
 /// Why a published file can't be read.
@@ -137,10 +150,23 @@ impl Buffer {
         Reader::of_folded(&self.image, folded)
     }
 
-    /// Reads the file of `entry`.
-    pub(super) fn fill(&mut self, entry: &Entry) -> Result<(), ReadError> {
+    /// Reads the file of `entry`, with what is remembered of it and the time.
+    pub(super) fn fill(
+        &mut self,
+        entry: &Entry,
+        mut settled: Option<(&mut Settled, Instant)>,
+    ) -> Result<(), ReadError> {
         self.forget();
-        let result = open(&entry.path, false).and_then(|file| self.fill_from(&file, entry));
+        let result = open(&entry.path, false).and_then(|file| {
+            if self.fill_from(&file, entry, &mut settled)? == Kept::Changed {
+                // Now without it; so it can't have changed again.
+                if let Some((settled, _)) = &mut settled {
+                    settled.forget_sum();
+                }
+                self.fill_from(&file, entry, &mut settled)?;
+            }
+            Ok(())
+        });
         if result.is_err() {
             self.forget();
         }
@@ -152,44 +178,77 @@ impl Buffer {
         *self.image[offset_of!(Header, magic) / 8].get_mut() = 0;
     }
 
-    fn fill_from(&mut self, file: &File, entry: &Entry) -> Result<(), ReadError> {
+    fn fill_from(
+        &mut self,
+        file: &File,
+        entry: &Entry,
+        settled: &mut Option<(&mut Settled, Instant)>,
+    ) -> Result<Kept, ReadError> {
         let shape = self.read_header(file)?;
         entry.check_owner(&self.image)?;
         // Also where what is missing is nothing that would be read now.
         if file.metadata()?.len() < shape.bytes() as u64 {
             return Err(ReadError::CutShort);
         }
-        self.image[layout::slots_offset(IMAGE.slots) / 8..].iter_mut().for_each(|word| *word.get_mut() = 0);
+        // The registry of arenas behind it stays as it began: empty.
+        self.image[layout::slots_offset(IMAGE.slots) / 8..IMAGE.arenas_offset() / 8]
+            .iter_mut()
+            .for_each(|word| *word.get_mut() = 0);
         self.groups.iter_mut().for_each(|word| *word.get_mut() = 0);
         let offset_of_slot = |slot: usize| (layout::slots_offset(shape.slots) + slot * SLOT_STRIDE) as u64;
 
         // All that counts frees before all that counts allocations, in every slot: see `Counters`.
+        let used_before = self.slots_used(shape);
+        if let Some((settled, now)) = settled {
+            settled.begin(used_before + 1, *now);
+        }
         self.lengths.clear();
-        for slot in (0..self.slots_used(shape)).chain([shape.slots]) {
+        for (index, slot) in (0..used_before).chain([shape.slots]).enumerate() {
+            if settled.as_ref().is_some_and(|(settled, _)| settled.has(index)) {
+                self.lengths.push(0);
+                continue;
+            }
             read_whole(file, &mut self.scratch[..ALLOCATED_OFFSET], offset_of_slot(slot))?;
             self.add(slot, 0..ALLOCATED_OFFSET);
             self.lengths.push(length_of(&self.scratch));
         }
-        let overflow_length = self.lengths.pop().unwrap_or(SLOT_BYTES);
+        // What quiet threads have counted is the same at any moment, so long as the second look finds them so.
+        if let Some((settled, _)) = settled {
+            add_words(&mut self.image[SUMS_OFFSET / 8..], settled.sum().iter().copied());
+        }
         // The header anew: an object whose free was seen may come from a slot that nobody had used before, and sums and
         // gauges should be of the same moment as the rest.
         self.read_header(file)?;
         entry.check_owner(&self.image)?;
         let used = self.slots_used(shape);
         let mut highest = [0; 2];
-        for slot in 0..used {
-            // One that came into use meanwhile was not asked.
-            let length = self.lengths.get(slot).copied().unwrap_or(SLOT_BYTES);
+        for slot in (0..used).chain([shape.slots]) {
+            // One that came into use meanwhile was not asked, and is not remembered.
+            let index = if slot == shape.slots { Some(used_before) } else { Some(slot).filter(|&s| s < used_before) };
+            let length = index.and_then(|index| self.lengths.get(index)).copied().unwrap_or(SLOT_BYTES);
+            let is_settled = length == 0;
+            let length = length.max(SIGN_BYTES);
             read_whole(file, &mut self.scratch[..length], offset_of_slot(slot))?;
-            self.add(slot, ALLOCATED_OFFSET..length);
-            for (highest, beyond) in highest.iter_mut().zip(beyond_sums(&self.scratch)) {
-                *highest = beyond.max(*highest);
+            if !is_settled {
+                self.add(slot, ALLOCATED_OFFSET..length);
+            }
+            if let (Some((settled, now)), Some(index)) = (&mut *settled, index) {
+                if is_settled && !settled.still_holds(index, &self.scratch) {
+                    return Ok(Kept::Changed);
+                }
+                // What is remembered is one sum of all slots: one that belongs to a group is read each time.
+                if !is_settled && self.group_of(slot).is_none() {
+                    settled.note(index, &self.scratch[..length], *now);
+                }
+            }
+            if slot != shape.slots {
+                for (highest, beyond) in highest.iter_mut().zip(beyond_sums(&self.scratch)) {
+                    *highest = beyond.max(*highest);
+                }
             }
         }
-        read_whole(file, &mut self.scratch[..overflow_length], offset_of_slot(shape.slots))?;
-        self.add(shape.slots, ALLOCATED_OFFSET..overflow_length);
         self.finish(shape, used, highest);
-        Ok(())
+        Ok(Kept::Same)
     }
 
     /// Reads the header into the image, and the owners' table into the scratch.
@@ -224,12 +283,17 @@ impl Buffer {
         // A slot's own state is no count.
         let counters = offset_of!(Slot, counters);
         let range = range.start.max(counters)..range.end.min(counters + COUNTER_WORDS * 8);
-        let sums = (layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + range.start) / 8;
-        let words = &self.scratch[range.clone()];
-        add(&mut self.image[sums..], words);
-        if let Some(group) = self.group_of_slot.get(slot).and_then(|group| group.checked_sub(1)) {
-            add(&mut self.groups[group * COUNTER_WORDS + (range.start - counters) / 8..], words);
+        let first = (range.start - counters) / 8;
+        let words = &self.scratch[range];
+        add_words(&mut self.image[SUMS_OFFSET / 8 + first..], words_of(words));
+        if let Some(group) = self.group_of(slot) {
+            add_words(&mut self.groups[group * COUNTER_WORDS + first..], words_of(words));
         }
+    }
+
+    /// The group of slot `slot`, from 0; `None` of the overflow slot and all others that are in none.
+    fn group_of(&self, slot: usize) -> Option<usize> {
+        self.group_of_slot.get(slot).and_then(|group| group.checked_sub(1))
     }
 
     fn finish(&mut self, shape: Shape, used: usize, highest: [i64; 2]) {
@@ -246,15 +310,16 @@ impl Buffer {
     }
 }
 
-fn add(sums: &mut [AtomicU64], words: &[u8]) {
-    for (sum, word) in sums.iter_mut().zip(words_of(words)) {
+/// Adds `words` to `sums`.
+fn add_words(sums: &mut [AtomicU64], words: impl Iterator<Item = u64>) {
+    for (sum, word) in sums.iter_mut().zip(words) {
         let sum = sum.get_mut();
         *sum = sum.wrapping_add(word);
     }
 }
 
 /// How much of a slot is worth reading, bytes.
-fn length_of(slot: &[u8]) -> usize {
+pub(super) fn length_of(slot: &[u8]) -> usize {
     let touched = words_of(&slot[offset_of!(Slot, touched)..][..8]).next().unwrap_or(0);
     // What a segment says may be anything.
     let groups = LATENCY_GROUPS.min((u64::BITS - touched.leading_zeros()) as usize);

@@ -12,6 +12,7 @@ use super::Entry;
 use super::entry::{read_stat, whole_file};
 use crate::layout::{Level, Shape, format_shape};
 use crate::map::Mapping;
+use crate::stacks::{self, Capacity, Settings};
 
 /// A segment in a file that has no name yet.
 #[derive(Debug)]
@@ -52,6 +53,22 @@ pub fn create(folder: &Path, slots: usize, level: Level, sample_period: u64) -> 
     let mapping = Mapping::of_own(file.file.as_fd(), shape.bytes())?;
     format_shape(mapping.words(), shape, level, sample_period);
     Ok(Created { file, mapping })
+}
+
+/// Makes the file of stacks beside `entry`'s own, with a table of [`Capacity::SERVICE`], readable by its user alone, all
+/// its blocks allocated. It appears whole; in place of one that was left there.
+///
+/// # Errors
+/// What the system said.
+pub fn create_stacks(entry: &Entry, settings: &Settings) -> io::Result<File> {
+    let folder = entry.path.parent().ok_or(io::ErrorKind::NotFound)?;
+    let mut new = NewFile::new(folder)?;
+    new.file.set_permissions(Permissions::from_mode(0o600))?;
+    allocate(&new.file, Capacity::SERVICE.bytes())?;
+    let mapping = Mapping::of_own(new.file.as_fd(), Capacity::SERVICE.bytes())?;
+    stacks::format(mapping.words(), Capacity::SERVICE, settings);
+    new.appear(&Entry { path: entry.stacks_path(), ..entry.clone() })?;
+    Ok(new.file)
 }
 
 impl NewFile {

@@ -6,12 +6,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 use std::{fmt, fs};
 
 use core::mem::offset_of;
 
-use super::{Buffer, ReadError, SUFFIX};
-use crate::layout::{self, Header, Level, OWNERS_OFFSET, SAMPLES_STACKS};
+use super::{Buffer, MAX_PUBLISHED_SLOTS, ReadError, SUFFIX, Settled};
+use crate::arenas::{ARENAS_BYTES, ArenaReading};
+use crate::layout::{self, Header, LayoutError, Level, OWNERS_OFFSET, SAMPLES_STACKS};
+use crate::reader::arena_counts;
 
 /// A published file, by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -83,7 +86,39 @@ impl Entry {
     /// # Errors
     /// If it is gone, is not a segment, or not that of the process it is named after.
     pub fn read(&self, buffer: &mut Buffer) -> Result<(), ReadError> {
-        buffer.fill(self)
+        buffer.fill(self, None)
+    }
+
+    /// As [`Self::read`], but of threads that have long made no call only as much is read as tells that they still haven't.
+    /// `settled` is what was remembered of this file; `now` is the time of this reading.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_again(&self, buffer: &mut Buffer, settled: &mut Settled, now: Instant) -> Result<(), ReadError> {
+        buffer.fill(self, Some((settled, now)))
+    }
+
+    /// Reads its registry of arenas: what [`Self::read`] leaves out, since few ask for it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_arenas(&self) -> Result<ArenaReading, ReadError> {
+        let file = open(&self.path, false)?;
+        let read = |bytes: usize, offset: usize| {
+            let mut read = vec![0; bytes];
+            super::buffer::read_whole(&file, &mut read, offset as u64)?;
+            Ok::<Vec<AtomicU64>, ReadError>(super::buffer::words_of(&read).map(AtomicU64::new).collect())
+        };
+        let header = read(OWNERS_OFFSET, 0)?;
+        let shape = layout::check_header(&header)?;
+        if shape.slots > MAX_PUBLISHED_SLOTS {
+            return Err(LayoutError::BadField("slot count").into());
+        }
+        self.check_owner(&header)?;
+        let table = read(ARENAS_BYTES, shape.arenas_offset())?;
+        let word =
+            |offset: usize| header.get(offset / 8).map_or(0, |word| word.load(core::sync::atomic::Ordering::Relaxed));
+        Ok(ArenaReading::of(&table, arena_counts(word)))
     }
 
     /// Whether its process lives. Its last figures can be read either way.
@@ -142,11 +177,13 @@ impl Entry {
         }
     }
 
-    /// Removes the file. A process that lives goes on counting into it, unseen.
+    /// Removes the file, and that of stacks if one was left. A process that lives goes on counting into it, unseen.
     ///
     /// # Errors
     /// What the system said; that it is gone already is none.
     pub fn remove(&self) -> io::Result<()> {
+        // Few have it, and what is left of a process can be looked at by name.
+        let _ = fs::remove_file(self.stacks_path());
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -12,7 +12,11 @@
 //!
 //! **Reading.** Whoever may write such a file may cut it short at any time, and a mapping of it would then end the reader.
 //! So it is read by `pread` into a [`Buffer`], which adds up the slots on the way: it is small, and one is enough for any
-//! number of files.
+//! number of files. Who reads the same files again and again keeps a [`Settled`] of each, and what its quiet threads have
+//! counted is not copied again.
+//!
+//! **Asking it.** A process that takes requests ([`crate::mailbox`]) is asked by [`Entry::request`]; call stacks that it
+//! takes then are in a file beside its own, `NAME.PID.STARTTIME.stacks`, until they are read.
 //!
 //! **Is it alive?** The process holds a lock on its file (of the open file description, `F_OFD_SETLK`), which lasts as long
 //! as it has the file open or mapped: the kernel releases it when the process ends. That is right in containers too, where
@@ -22,11 +26,15 @@ mod buffer;
 mod create;
 mod entry;
 mod folder;
+mod request;
+mod settled;
 
 pub use buffer::{Buffer, ReadError};
-pub use create::{Created, NewFile, create, own_start_time};
+pub use create::{Created, NewFile, create, create_stacks, own_start_time};
 pub use entry::{Entry, NameError, check_name};
 pub use folder::{RUNTIME_VARIABLE, list, runtime_folder};
+pub use request::RequestError;
+pub use settled::Settled;
 
 /// How the names of published files end.
 pub const SUFFIX: &str = ".heapgate";

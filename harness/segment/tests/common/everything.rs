@@ -4,6 +4,7 @@
 use std::hint::black_box;
 use std::sync::atomic::AtomicU64;
 
+use heapgate_segment::arenas::{ArenaReading, MAX_ARENAS, MAX_PLACES};
 use heapgate_segment::clock::Anchor;
 use heapgate_segment::histogram::BUCKETS;
 use heapgate_segment::layout::{Gauge, LayoutError, MAX_PHASES, Operation, SLOT_STRIDE};
@@ -30,7 +31,21 @@ pub fn read_everything(words: &[AtomicU64]) -> Result<(), LayoutError> {
         read_phase(phase);
     }
     read_totals(&reader.totals());
+    read_arenas(&reader.arenas());
+    black_box(reader.arena_counts());
     Ok(())
+}
+
+fn read_arenas(reading: &ArenaReading) {
+    assert!(reading.arenas.len() <= MAX_ARENAS && reading.places.len() == MAX_PLACES);
+    assert!(reading.open() <= reading.created);
+    for arena in &reading.arenas {
+        assert!(arena.place < MAX_PLACES && arena.id != 0 && !arena.thread_name.contains(char::is_control));
+    }
+    for scope in &reading.scopes {
+        assert!(scope.place < MAX_PLACES && scope.id != 0 && !scope.thread_name.contains(char::is_control));
+    }
+    assert!(reading.places.iter().all(|place| !place.file.contains(char::is_control)));
 }
 
 fn read_phase(phase: &PhaseReading) {

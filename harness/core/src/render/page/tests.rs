@@ -156,6 +156,74 @@ fn what_needs_attention_is_open_and_stands_first() {
     assert!(page.contains("id=\"c1\" open") && page.contains("id=\"c2\" open") && !page.contains("id=\"c3\" open"));
 }
 
+/// The rows of the table of class `class`: the text of each cell, and the exact value where one is kept.
+fn rows(page: &str, class: &str) -> Vec<Vec<String>> {
+    let begin = page.find(&format!("class=\"small {class}\"")).expect("the table");
+    let table = &page[begin..begin + page[begin..].find("</table>").expect("its end")];
+    let text = |cell: &str| {
+        let inner = cell.split_once('>').map_or("", |(_, inner)| inner);
+        let text: String = inner.split('<').map(|part| part.rsplit('>').next().unwrap_or("")).collect();
+        text.trim().to_owned()
+    };
+    let body = table.split_once("<tbody>").expect("a body").1;
+    let cells = |row: &str| row.split("<t").skip(1).filter(|c| c.starts_with(['h', 'd'])).map(text).collect();
+    body.split("<tr").skip(1).map(cells).collect()
+}
+
+#[test]
+fn costs_are_those_of_a_unit_of_the_measured_phases_of_completed_trials() {
+    let mut report = testing::report(1, 3);
+    for (trial, own) in report.trials.iter_mut().zip([5e6, 7e6, 9e6]) {
+        let measure = trial.phases.iter_mut().find(|p| p.kind == crate::report::PhaseKind::Measure).unwrap();
+        measure.units = 100;
+        measure.counts = crate::report::Counts {
+            alloc_calls: 300,
+            alloc_bytes: 300 * 64,
+            dealloc_calls: 200,
+            dealloc_bytes: 200 * 32,
+            ..crate::report::Counts::default()
+        };
+        trial.figures.insert("first_token_ns".into(), own);
+    }
+    // What did not complete counts for nothing.
+    report.trials[2].outcome = Outcome::TimedOut { after_s: 1 };
+    report.trials[2].phases.iter_mut().for_each(|phase| phase.counts.alloc_calls = 1 << 40);
+    let page = page(&report, None, &Against::default());
+    assert!(page.contains("<h3>Costs per token</h3>"));
+    let costs = rows(&page, "costs");
+    let called: Vec<Vec<&str>> = costs.iter().map(|row| row[..3].iter().map(String::as_str).collect()).collect();
+    let called: Vec<&[&str]> = called.iter().map(Vec::as_slice).collect();
+    assert_eq!(
+        called,
+        [&["alloc", "3", "192 B"][..], &["dealloc", "2", "64 B"], &["together", "5", "192 B asked for"]],
+        "{costs:?}"
+    );
+    assert_eq!(costs[0][3], "64 B", "of a call");
+    // The median of two is between them.
+    assert_eq!(rows(&page, "own"), [["first_token_ns", "6.00 ms"]]);
+}
+
+#[test]
+fn the_environment_says_what_differed_and_what_did_not() {
+    let mut before = testing::report(2, 3);
+    before.fingerprint.build.rustc = "rustc 1.94.0".into();
+    before.fingerprint.machine.kernel = String::new();
+    let now = testing::report(2, 3);
+    let verdict = compare(&before, &now, &Config::default(), Look::ONLY);
+    let compared = page(&now, Some(&verdict), &Against::report(&before));
+    let fields = rows(&compared, "environment");
+    let row = |name: &str| fields.iter().find(|row| row[0] == name).map(|row| row[1..].to_vec());
+    assert_eq!(row("rustc").unwrap(), ["rustc 1.95.0", "rustc 1.94.0"]);
+    assert_eq!(row("kernel").unwrap(), ["6.1", "unknown"]);
+    assert_eq!(row("cpus").unwrap(), ["2", "the same"]);
+    assert_eq!(compared.matches("<tr class=\"differs\">").count(), 2);
+    assert!(fields.len() == 14 && fields.iter().all(|row| row.len() == 3), "{fields:?}");
+    // Nothing that is not there is said to have been compared.
+    let alone = page(&now, None, &Against::default());
+    assert!(rows(&alone, "environment").iter().all(|row| row.len() == 2));
+    assert!(alone.contains(&format!("Machine class {}", now.fingerprint.machine.class())));
+}
+
 #[test]
 fn a_flame_graph_is_in_its_cell() {
     let report = testing::report(2, 1);

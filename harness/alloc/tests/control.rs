@@ -1,0 +1,179 @@
+//! A process is steered while it runs: from outside, by itself, and by its soft limit; and it counts exactly meanwhile. Each
+//! scenario is a real process with jemalloc.
+
+#[path = "control/child.rs"]
+mod child;
+
+use std::time::{Duration, Instant};
+
+use child::{Child, SCENARIO};
+use heapgate_alloc::Telemetry;
+use heapgate_alloc::segment::layout::Level;
+use heapgate_alloc::segment::mailbox::{Command, Request};
+use heapgate_alloc::segment::published::RequestError;
+use heapgate_alloc::segment::setting::Setting;
+use heapgate_alloc::segment::size_class::size_class_of;
+use libtest_mimic::{Arguments, Trial};
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static ALLOCATOR: Telemetry<Jemalloc> = Telemetry::new(Jemalloc);
+
+/// Of a size class that nothing else in a child has.
+pub const OBJECT: usize = 12_345;
+
+fn main() {
+    if let Ok(scenario) = std::env::var(SCENARIO) {
+        return child::run(&scenario);
+    }
+    macro_rules! trials {
+        ($($function:path)*) => { vec![$(Trial::test(stringify!($function), || { $function(); Ok(()) })),*] };
+    }
+    let tests = trials![
+        what_is_asked_for_is_what_jemalloc_has_then
+        what_is_refused_says_why_and_changes_nothing
+        a_process_without_control_says_so
+        a_process_that_is_stopped_or_has_ended_ends_in_an_error
+        counts_are_exact_under_a_thousand_random_changes
+        memory_that_can_be_purged_stays_below_the_soft_limit
+        a_leak_ends_in_the_callback_and_not_in_purging
+    ];
+    libtest_mimic::run(&Arguments::from_args(), tests).exit();
+}
+
+fn what_is_asked_for_is_what_jemalloc_has_then() {
+    let mut child = Child::start("serve", &[]);
+    // Dirty pages that jemalloc would keep for ten seconds.
+    child.ask("garbage");
+    let given_back = child.set(Setting::Purge, 1).expect("purged");
+    assert!(given_back > 16 << 20, "{given_back}");
+    for (setting, value) in [
+        (Setting::DirtyDecayMs, 0),
+        (Setting::DirtyDecayMs, -1),
+        (Setting::MuzzyDecayMs, 5000),
+        (Setting::BackgroundThread, 1),
+        (Setting::BackgroundThread, 0),
+        (Setting::Level, Level::Exact as i64),
+        (Setting::SoftLimitBytes, 1 << 40),
+    ] {
+        assert_eq!(child.set(setting, value).expect("acknowledged"), value, "{setting}");
+        assert_eq!(child.get(setting).expect("known"), value, "{setting}");
+    }
+    // As the process sees it itself: the default of new arenas, and all that there are.
+    assert_eq!(child.ask("decays"), "-1 5000");
+    assert_eq!(child.ask("set dirty_decay_ms 250"), "250");
+    let steering = child.steering();
+    assert_eq!(steering.value(Setting::DirtyDecayMs), Some(250));
+    assert_eq!(steering.value(Setting::SoftLimitBytes), Some(1 << 40));
+    assert_eq!((steering.changes(Setting::DirtyDecayMs), steering.all_changes()), (3, 9));
+    assert_eq!((steering.refusals, steering.soft_limit_step), (0, 0));
+}
+
+fn what_is_refused_says_why_and_changes_nothing() {
+    let mut child = Child::start("serve", &[]);
+    let refusal = |result: Result<i64, RequestError>| match result {
+        Err(RequestError::Refused(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let decay = child.get(Setting::DirtyDecayMs).expect("known");
+    for value in [-2, 3_600_001, i64::MAX, i64::MIN] {
+        let why = refusal(child.set(Setting::DirtyDecayMs, value));
+        assert!(why.contains("dirty_decay_ms can't be") && why.contains("-1 to 3600000"), "{why}");
+    }
+    assert_eq!(child.get(Setting::DirtyDecayMs).expect("known"), decay);
+    assert!(refusal(child.set(Setting::SoftLimitBytes, 4096)).contains("1 MiB at least"));
+    assert!(refusal(child.set(Setting::TraceIntervalMs, 100)).contains("HEAPGATE_TRACE=1"));
+    assert!(refusal(child.set(Setting::HeapProfile, 1)).contains("opt.prof"));
+    assert!(refusal(child.get(Setting::Purge)).contains("action"));
+    let unknown =
+        Request { command: Command::SetSetting as u64, arguments: [999, u64::MAX, 3, 4, 5, 6], text: "x".repeat(1000) };
+    assert!(refusal(child.request(&unknown)).contains("no setting number 999"));
+    let nonsense = Request { command: u64::MAX, ..Request::default() };
+    assert!(refusal(child.request(&nonsense)).contains("no command"));
+    assert_eq!(child.steering().all_changes(), 0);
+    assert!(child.steering().refusals >= 7);
+    assert_eq!(
+        child.ask("set dirty_decay_ms -7"),
+        "dirty_decay_ms can't be -7; it takes ms from -1 to 3600000 (-1: pages are never given back; 0: at once)"
+    );
+}
+
+fn a_process_without_control_says_so() {
+    let child = Child::start("publish", &[]);
+    let error = child.set(Setting::DirtyDecayMs, 0).expect_err("it takes none");
+    assert!(matches!(error, RequestError::NotTaken), "{error:?}");
+    assert!(error.to_string().contains("control"), "{error}");
+}
+
+fn a_process_that_is_stopped_or_has_ended_ends_in_an_error() {
+    let mut child = Child::start("serve", &[]);
+    child.signal(libc::SIGSTOP);
+    let error = child.set(Setting::DirtyDecayMs, 0).expect_err("it is stopped");
+    assert!(matches!(error, RequestError::Hangs(_)), "{error:?}");
+    child.signal(libc::SIGCONT);
+    // What nobody waits for any more is done all the same, and the next answer is to the next question.
+    assert_eq!(child.set(Setting::MuzzyDecayMs, 77).expect("it goes on"), 77);
+    child.kill();
+    let error = child.set(Setting::DirtyDecayMs, 0).expect_err("it has ended");
+    assert!(matches!(error, RequestError::Ended), "{error:?}");
+}
+
+/// From outside and from inside at once, while eight threads allocate and free. Level `off` is left out: it does not count.
+fn counts_are_exact_under_a_thousand_random_changes() {
+    const CHANGES: u32 = 1000;
+    let mut child = Child::start("load", &[]);
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for _ in 0..CHANGES / 2 {
+        let (setting, value) = child::random_change(&mut random);
+        child.set(setting, value).unwrap_or_else(|error| panic!("{setting} = {value}: {error}"));
+    }
+    let answer = child.ask("end");
+    let numbers: Vec<u64> = answer.split(' ').map(|number| number.parse().expect("a number")).collect();
+    let [made_inside, allocated, freed] = numbers[..] else { panic!("{answer}") };
+    assert_eq!(made_inside, u64::from(CHANGES / 2));
+    let buffer = child.read();
+    let reader = buffer.reader().expect("a segment");
+    assert_eq!(reader.totals().size_class(size_class_of(OBJECT as u64)), (allocated, freed));
+    let steering = reader.steering().expect("it is steered");
+    assert_eq!((steering.all_changes(), steering.refusals), (u64::from(CHANGES), 0));
+    assert_eq!(child.end(), "");
+}
+
+fn memory_that_can_be_purged_stays_below_the_soft_limit() {
+    // jemalloc keeps every page for good, unless the soft limit does something.
+    let keep = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1");
+    let mut child = Child::start("serve", &[keep, ("HEAPGATE_SOFT_LIMIT", "128MiB")]);
+    assert_eq!(child.get(Setting::SoftLimitBytes).expect("set"), 128 << 20);
+    // Eight arenas come to hold 32 MiB each, of which one is alive at a time.
+    child.ask("churn");
+    let steering = child.steering();
+    assert!(steering.soft_limit_steps > 0 && steering.soft_limit_step > 0, "{steering:?}");
+    let highest: u64 = child.ask("peak").parse().expect("a number");
+    assert!(highest < 192 << 20, "{highest}");
+    // What was asked for comes back when memory is calm again; also what is asked for meanwhile.
+    assert!((0..=1000).contains(&child.set(Setting::DirtyDecayMs, 20_000).expect("acknowledged")));
+    child.wait_for(|steering| steering.soft_limit_step == 0);
+    assert_eq!(child.get(Setting::DirtyDecayMs).expect("known"), 20_000);
+    assert_eq!(child.get(Setting::MuzzyDecayMs).expect("known"), -1);
+}
+
+fn a_leak_ends_in_the_callback_and_not_in_purging() {
+    let mut child = Child::start("serve", &[("HEAPGATE_SOFT_LIMIT", "64MiB")]);
+    let begin = Instant::now();
+    child.ask("leak");
+    child.wait_for(|steering| steering.soft_limit_asks >= 3);
+    let (steering, seconds) = (child.steering(), begin.elapsed().as_secs());
+    assert_eq!(steering.soft_limit_step, 4);
+    // 0.25 s, and twice as long after each that was in vain: fewer than one a look by far, whatever the machine does.
+    assert!(steering.soft_limit_purges <= 4 + seconds, "{steering:?} in {seconds} s");
+    let asked: u64 = child.ask("asked").parse().expect("a number");
+    assert!(asked >= 1, "the callback was called");
+    child.ask("drop");
+    child.wait_for(|steering| steering.soft_limit_step == 0);
+    assert_eq!(child.ask("relieved"), "true");
+    assert!(begin.elapsed() > Duration::ZERO);
+}

@@ -1,0 +1,250 @@
+//! `heapgate profile` on the real binary: the right sites, every form readable, and what goes wrong said.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::common::processes::{Running, children_of, send, wait_for};
+use crate::common::{HEAPGATE, Place, Ran};
+use crate::planted::{Planted, SERVICE};
+use serde_json::Value;
+
+/// A workload of a few tenths of a second whose allocations are made in one file.
+const QUICK: &str = "tokenize/wordpiece-heap --steps 2 --param document=repeated -o out";
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// What profile.json says, checked for every form that lies beside it.
+fn model(place: &Place, folder: &str, graphs: &[&str]) -> Value {
+    for graph in graphs {
+        let svg = place.read(&format!("{folder}/{graph}.svg"));
+        assert!(svg.contains("</svg>") && svg.contains("<script"), "{graph}.svg");
+        let folded = place.read(&format!("{folder}/{graph}.folded"));
+        for line in folded.lines() {
+            let (stack, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            assert!(!stack.is_empty() && value.parse::<u64>().is_ok_and(|value| value > 0), "{line}");
+        }
+    }
+    let firefox = place.json(&format!("{folder}/firefox.json"));
+    assert!(firefox["threads"].as_array().is_some_and(|threads| !threads.is_empty()));
+    place.json(&format!("{folder}/profile.json"))
+}
+
+#[test]
+fn an_exact_allocation_profile_counts_every_call_at_its_line() {
+    let place = Place::new();
+    let ran = place.run(&format!("profile alloc {QUICK} --exact -a jemalloc --json")).ends_with(0);
+    let json = ran.json();
+    let (calls, exact) = (number(&json["totals"]["calls"]), number(&json["exact_totals"]["calls"]));
+    assert_eq!(calls, exact);
+    assert_eq!(json["totals"]["bytes"], json["exact_totals"]["bytes"]);
+    assert_eq!(json["sites"][0]["file"], "workloads/src/tokenize/heap.rs");
+    let errors = json["sites"][0]["standard_errors"].as_object().unwrap();
+    assert!(errors.values().all(|error| number(error) == 0.0), "{errors:?}");
+    let model = model(&place, "out", &["calls", "bytes", "temporaries"]);
+    assert_eq!((&model["kind"], &model["complete"]), (&"alloc".into(), &true.into()));
+
+    // Every tenth sampled: the same top site, its share within five standard errors.
+    let sampled = place.run(&format!("profile alloc {QUICK} --every 10 -a jemalloc --json")).ends_with(0).json();
+    let (all, some) = (&json["sites"][0], &sampled["sites"]);
+    let same = some.as_array().unwrap().iter().find(|site| site["line"] == all["line"]).unwrap();
+    let (exact, estimate) = (number(&all["values"]["calls"]), number(&same["values"]["calls"]));
+    assert!((exact - estimate).abs() <= 5.0 * number(&same["standard_errors"]["calls"]), "{exact} {estimate}");
+}
+
+#[test]
+fn the_heap_at_its_peak_is_the_same_by_jemalloc_and_by_the_telemetry() {
+    let objects = |allocator: &str| {
+        let place = Place::new();
+        let ran = place.run(&format!("profile heap {QUICK} --exact -a {allocator} --json")).ends_with(0);
+        let json = ran.json();
+        model(&place, "out", &["peak_bytes", "peak_objects", "end_bytes", "allocated_bytes"]);
+        for value in ["allocated_objects", "end_objects"] {
+            let (sum, exact) = (number(&json["totals"][value]), number(&json["exact_totals"][value]));
+            // What the process had before its first phase is not in the exact figure.
+            assert!((sum - exact).abs() <= 0.02 * exact, "{allocator} {value}: {sum} {exact}");
+        }
+        (json["sites"][0]["file"].clone(), json["sites"][0]["line"].clone())
+    };
+    assert_eq!(objects("jemalloc"), objects("system"));
+}
+
+#[test]
+fn all_kinds_make_one_page_and_every_form_is_readable() {
+    let place = Place::new();
+    let ran = place.run(&format!("profile all {QUICK} -a system --threshold 1")).ends_with(0);
+    assert!(ran.stdout.lines().all(|line| line.chars().count() <= 80), "{}", ran.stdout);
+    for (kind, graphs) in [
+        ("cpu", &["cpu", "samples"][..]),
+        ("heap", &["peak_bytes"]),
+        ("alloc", &["calls", "bytes"]),
+        ("stall", &["stall", "calls"]),
+    ] {
+        let model = model(&place, &format!("out/{kind}"), graphs);
+        assert_eq!(model["kind"], kind);
+        if kind == "cpu" {
+            // Not the profiler's own handler: the workload's code, or what that calls.
+            assert!(ran.stdout.contains("tokenize/heap.rs"), "{}", ran.stdout);
+            assert!(!place.read("out/cpu/cpu.folded").contains("perf_signal_handler"));
+        }
+        pprof_reads(&place.path(&format!("out/{kind}/profile.pb.gz")));
+    }
+    let page = place.read("out/profile.html");
+    assert!(page.len() < 2_000_000 && page.matches("<iframe").count() >= 6, "{} bytes", page.len());
+    for outside in ["src=\"http", "url(http", "@import", "<link"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+/// Has Go's own pprof, an independent reader, read a file.
+fn pprof_reads(path: &Path) {
+    let output = match Command::new("go").args(["tool", "pprof", "-symbolize=none", "-raw"]).arg(path).output() {
+        Ok(output) => output,
+        Err(_) if std::env::var_os("HEAPGATE_REQUIRE_GO").is_none() => {
+            eprintln!("!! LOUDLY SKIPPED: no go, whose pprof is to read what is written");
+            return;
+        }
+        Err(error) => panic!("go tool pprof: {error}"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("Samples:") && text.contains("tokenize::heap::Heap"), "{text}");
+}
+
+#[test]
+fn a_stripped_executable_gives_addresses_and_says_how_to_build() {
+    let place = Place::new();
+    let stripped = place.path("stripped");
+    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(HEAPGATE).status();
+    if !strip.is_ok_and(|status| status.success()) {
+        eprintln!("!! LOUDLY SKIPPED: no strip");
+        return;
+    }
+    let mut command = Command::new(&stripped);
+    command
+        .args(format!("profile alloc {QUICK} --json").split(' '))
+        .current_dir(place.path(""))
+        .env_remove("HEAPGATE_DATA");
+    let json = Ran::of(&mut command).ends_with(0).json();
+    let note = json["notes"][0].as_str().unwrap();
+    assert!(note.contains("stripped") && note.contains("line-tables-only") && note.contains("build"), "{note}");
+    let function = json["sites"][0]["function"].as_str().unwrap();
+    assert!(function.starts_with("stripped+0x"), "{function}");
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_runs() {
+    let place = Place::new();
+    place.run("profile alloc tokenize/hf-wordpeice").ends_with(2).says(&["did you mean tokenize/hf-wordpiece"]);
+    place.run("profile alloc tokenize").ends_with(2).says(&["several variants", "tokenize/hf-wordpiece"]);
+    place.run("profile alloc tokenize/wordpiece-heap -a mimalloc").ends_with(2).says(&["unknown allocator"]);
+    place.run("profile alloc").ends_with(2).says(&["WORKLOAD"]);
+    place.run("profile heap tokenize/wordpiece-heap --rate 1000").ends_with(2).says(&["power of two"]);
+    place.write("file", "");
+    let ran = place.run("profile alloc tokenize/wordpiece-heap -o file/out").ends_with(1);
+    assert!(ran.says(&["file"]).stdout.is_empty());
+}
+
+#[test]
+fn a_profile_without_samples_says_why() {
+    let place = Place::new();
+    let ran = place.run(&format!("profile stall {QUICK} --threshold 60000000"));
+    ran.ends_with(4).says(&["nothing was sampled", "--threshold"]);
+}
+
+#[test]
+fn an_interrupted_profile_keeps_what_was_gathered() {
+    let place = Place::new();
+    let arguments =
+        "profile alloc tokenize/wordpiece-heap --param document=repeated --steps 1000000 --every 100 -o out";
+    let child = place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
+    let child = Running::new(child);
+    // Its own child is well in the measured phase once it has worked for so long: seen by its CPU time, not by a clock.
+    wait_for("a child that works", || children_of(child.pid()).into_iter().find(|&pid| cpu_ticks(pid) > 100));
+    send(child.pid(), libc::SIGINT);
+    let ran = Ran::from(child.output()).ends_with(130).says(&["interrupted", "out"]);
+    assert!(ran.stdout.contains("interrupted") && ran.stdout.contains("tokenize/heap.rs"), "{}", ran.stdout);
+    let model = model(&place, "out", &["calls"]);
+    assert_eq!(model["complete"], false);
+}
+
+/// User time of a process, in ticks of the kernel (a hundredth of a second); 0 if it is gone.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    after.split_whitespace().nth(11).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+fn live(place: &Place, arguments: &str) -> Command {
+    let mut command = place.command(&format!("profile {arguments}"));
+    command.env("HEAPGATE_RUNTIME_DIR", place.path("run")).env_remove("HEAPGATE_PUBLISH");
+    command
+}
+
+#[test]
+fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
+    let place = Place::new();
+    let planted = Planted::start(&place, "allocate", "exact");
+    let pid = planted.pid();
+    for (arguments, graphs) in [
+        (format!("alloc --pid {pid} --for 0.5s --exact"), &["calls", "bytes"][..]),
+        (format!("stall --service {SERVICE} --for 0.5s --threshold 1"), &["stall", "calls"]),
+    ] {
+        let json = Ran::of(&mut live(&place, &format!("{arguments} --json -o out"))).ends_with(0).json();
+        let top = &json["sites"][0];
+        assert!(top["function"].as_str().is_some_and(|name| name.contains("one_that_allocates")), "{json:#}");
+        assert!(top["file"].as_str().is_some_and(|file| file.ends_with("tests/all/planted.rs")), "{json:#}");
+        let model = model(&place, "out", graphs);
+        assert_eq!((&model["complete"], &model["cell"]["workload"]), (&true.into(), &SERVICE.into()));
+    }
+
+    // An hour that is interrupted leaves what there was.
+    let mut hour = live(&place, &format!("alloc --pid {pid} --for 1h --exact -o early"));
+    let mut child = hour.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut said = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    stderr.read_line(&mut said).expect("text");
+    assert!(said.contains("Ctrl-C"), "{said}");
+    wait_for("the stacks", || planted.entry().stacks_path().exists().then_some(()));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    send(child.id(), libc::SIGINT);
+    stderr.read_to_string(&mut said).expect("text");
+    assert_eq!(child.wait().expect("ended").code(), Some(130), "{said}");
+    assert_eq!(place.json("early/profile.json")["complete"], false);
+    assert!(!planted.entry().stacks_path().exists(), "the file of stacks was left");
+
+    // Nothing that takes a minute.
+    let none = format!("stall --pid {pid} --for 0.1s --threshold 60000000 -o none");
+    Ran::of(&mut live(&place, &none)).ends_with(4).says(&["nothing was sampled", "--threshold"]);
+    for (arguments, words) in [
+        (format!("cpu --pid {pid}"), &["not there yet", "perf record"][..]),
+        (format!("heap --pid {pid}"), &["no heap profiles", "heapgate leaks"]),
+        (format!("all --pid {pid}"), &["one kind at a time"]),
+        (format!("alloc --pid {pid} tokenize/wordpiece-heap"), &["cannot be used with"]),
+        (format!("alloc --pid {pid} --for 2h"), &["refused", "3600 s"]),
+        ("alloc --service nobody".to_owned(), &["no service 'nobody'", "heapgate top"]),
+        (format!("alloc --pid {}", std::process::id()), &["is not published", ".profiling()"]),
+        ("alloc --pid 4194304".to_owned(), &["there is no process"]),
+        (QUICK.replace("tokenize", "alloc --for 1s tokenize"), &["--pid"]),
+    ] {
+        Ran::of(&mut live(&place, &arguments)).ends_with(2).says(words);
+    }
+
+    // A stopped process answers nobody.
+    send(pid, libc::SIGSTOP);
+    Ran::of(&mut live(&place, &format!("alloc --pid {pid} --for 0.1s"))).ends_with(2).says(&["took no request"]);
+    send(pid, libc::SIGCONT);
+    planted.end();
+    Ran::of(&mut live(&place, &format!("alloc --pid {pid}"))).ends_with(2).says(&["has ended"]);
+}
+
+#[test]
+fn a_live_process_that_was_not_built_for_profiles_is_told_the_line_to_add() {
+    let place = Place::new();
+    let planted = Planted::start(&place, "no leak", "count");
+    let ran = Ran::of(&mut live(&place, &format!("alloc --pid {}", planted.pid())));
+    ran.ends_with(2).says(&["lets nobody take stacks", "Publication::new(\"planted\").profiling().publish()"]);
+    planted.end();
+}
