@@ -19,7 +19,8 @@
 //!
 //! **What memory belongs to.** Each bound thread has an arena of its own, which a later thread of the group takes over when it
 //! ends. Memory goes back to the arena that it came from, whichever thread frees it, and is then kept or given back by that
-//! arena's settings. The *counts* (objects, bytes, stalls) are the group's whose thread made the call: what one group
+//! arena's settings. A decay that a group gives stays when the process's settings are changed (feature `control`), also by its
+//! soft limit, which purges these arenas with all others. The *counts* (objects, bytes, stalls) are the group's whose thread made the call: what one group
 //! allocates and another frees makes the one's live figures too high and the other's too low. Handle a request in one group
 //! from its beginning to its end, or look at [`GroupGauge::Allocated`], which follows the arenas.
 
@@ -29,6 +30,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::io;
 use std::ptr::{from_mut, null_mut};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use heapgate_segment::groups::{GroupGauge, MAX_NAME_BYTES};
@@ -304,6 +306,8 @@ impl Running {
                 }
                 Ok(sum)
             };
+            let [dirty_ms, muzzy_ms] = decays(arenas.all[0])?;
+            record.set_decay(dirty_ms, muzzy_ms);
             record.set_gauge(GroupGauge::Resident, sum(&["resident"])?);
             record.set_gauge(GroupGauge::Active, sum(&["pactive"])?.wrapping_mul(page_bytes));
             record.set_gauge(GroupGauge::Dirty, sum(&["pdirty"])?.wrapping_mul(page_bytes));
@@ -320,12 +324,12 @@ impl Running {
         for group in self.all() {
             let member = &self.0[group.0];
             let first = member.arenas().all[0];
-            let decay = |key: &str| read::<isize>(&Key::of_arena("arena.", first, key)).map(|ms| ms as i64);
+            let [dirty_decay_ms, muzzy_decay_ms] = decays(first)?;
             state.writer.group(group.0 + 1).define(&GroupSettings {
                 name: member.name,
                 share: self.share(group),
-                dirty_decay_ms: decay("dirty_decay_ms")?,
-                muzzy_decay_ms: decay("muzzy_decay_ms")?,
+                dirty_decay_ms,
+                muzzy_decay_ms,
                 whole_process: false,
             });
         }
@@ -361,12 +365,55 @@ impl Member {
 
     fn create_arena(&self) -> Result<u32, GroupsError> {
         let arena = read::<u32>("arenas.create")?;
-        for (key, ms) in [("dirty_decay_ms", self.decay.dirty_ms), ("muzzy_decay_ms", self.decay.muzzy_ms)] {
+        for (pages, ms) in [(Pages::Dirty, self.decay.dirty_ms), (Pages::Muzzy, self.decay.muzzy_ms)] {
             if let Some(mut ms) = ms.map(|ms| ms as isize) {
-                call(&Key::of_arena("arena.", arena, key), no_value(), value(&mut ms))?;
+                // First: a change of all arenas' decay that comes in between is made good here.
+                pages.keep(arena);
+                call(&Key::of_arena("arena.", arena, pages.key()), no_value(), value(&mut ms))?;
             }
         }
         Ok(arena)
+    }
+}
+
+/// The two kinds of pages that an arena keeps for a time of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pages {
+    Dirty,
+    Muzzy,
+}
+
+/// What an arena has, ms: of dirty pages, and of muzzy ones.
+fn decays(arena: u32) -> Result<[i64; 2], GroupsError> {
+    let read = |pages: Pages| read::<isize>(&Key::of_arena("arena.", arena, pages.key())).map(|ms| ms as i64);
+    Ok([read(Pages::Dirty)?, read(Pages::Muzzy)?])
+}
+
+/// Most arenas of jemalloc's: beyond, it has no numbers.
+const MOST_ARENAS: usize = 4096;
+
+/// Bit N of the first and of the second list: arena N has a decay of dirty or of muzzy pages that its group gave it.
+static KEPT: [[AtomicU64; MOST_ARENAS / 64]; 2] = [const { [const { AtomicU64::new(0) }; MOST_ARENAS / 64] }; 2];
+
+impl Pages {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Dirty => "dirty_decay_ms",
+            Self::Muzzy => "muzzy_decay_ms",
+        }
+    }
+
+    fn keep(self, arena: u32) {
+        if let Some(word) = KEPT[self as usize].get(arena as usize / 64) {
+            word.fetch_or(1 << (arena % 64), SeqCst);
+        }
+    }
+
+    /// Whether this arena's decay is its group's: a change of the process's settings (feature `control`) leaves it alone, or the
+    /// comparison would be of groups that are all the same.
+    #[cfg(feature = "control")]
+    pub(crate) fn is_kept(self, arena: usize) -> bool {
+        KEPT[self as usize].get(arena / 64).is_some_and(|word| word.load(SeqCst) >> (arena % 64) & 1 != 0)
     }
 }
 

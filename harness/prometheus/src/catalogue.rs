@@ -442,7 +442,7 @@ catalogue! {
         "The group's part of the keys, 0 to 1.",
         |_, _| {} }
     GroupDecay { "heapgate_group_dirty_decay_seconds", Gauge, Seconds, Group, [GROUP],
-        "The decay of free pages in the group's arenas when they were made; below 0 is never.",
+        "The decay of free pages in the group's arenas; below 0 is never.",
         |_, _| {} }
 
     AgentProcesses { "heapgate_agent_processes", Gauge, Count, Agent, [],

@@ -103,8 +103,7 @@ impl GroupRecord {
     /// Says what it is. Once a process.
     pub fn define(&self, settings: &GroupSettings<'_>) {
         self.share.store((settings.share.clamp(0.0, 1.0) * SHARE_UNIT).round() as u64, Relaxed);
-        self.dirty_decay_ms.store(settings.dirty_decay_ms, Relaxed);
-        self.muzzy_decay_ms.store(settings.muzzy_decay_ms, Relaxed);
+        self.set_decay(settings.dirty_decay_ms, settings.muzzy_decay_ms);
         self.whole_process.store(u64::from(settings.whole_process), Relaxed);
         let mut bytes = [0; MAX_NAME_BYTES];
         let name = &settings.name.as_bytes()[..settings.name.floor_char_boundary(MAX_NAME_BYTES)];
@@ -113,6 +112,12 @@ impl GroupRecord {
             // Release, and the first one last: who finds a name finds all that belongs to it.
             word.store(u64::from_le_bytes(*bytes), Release);
         }
+    }
+
+    /// Says what decay its arenas have, ms.
+    pub fn set_decay(&self, dirty_ms: i64, muzzy_ms: i64) {
+        self.dirty_decay_ms.store(dirty_ms, Relaxed);
+        self.muzzy_decay_ms.store(muzzy_ms, Relaxed);
     }
 
     /// Says how many arenas its threads have or had.
