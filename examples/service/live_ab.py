@@ -75,6 +75,7 @@ def run(arguments, number, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run, which its load follows from")
     parser.add_argument("--seconds", type=int, default=120, help="length of each comparison")
     parser.add_argument("--settle", type=float, default=5, help="seconds of load before it")
     parser.add_argument("--window", default="1s")
@@ -86,7 +87,7 @@ def main():
     parser.add_argument("--heapgate", default="target/release/heapgate")
     arguments = parser.parse_args()
     found = 0
-    for number in range(arguments.runs):
+    for number in range(arguments.first, arguments.first + arguments.runs):
         with tempfile.TemporaryDirectory() as folder:
             report = run(arguments, number, folder)
         differences = [c for c in report["comparisons"] if c["finding"] in ("better", "worse")]

@@ -222,17 +222,18 @@ fn memory_that_can_be_purged_stays_below_the_soft_limit() {
 
 fn a_leak_ends_in_the_callback_and_not_in_purging() {
     let mut child = Child::start("serve", &[("HEAPGATE_SOFT_LIMIT", "64MiB")]);
-    let begin = Instant::now();
     child.ask("leak");
-    child.wait_for(|steering| steering.soft_limit_asks >= 3);
+    // All of it is there, and nothing rises any more: as it does, another purge may be worth it.
+    let (before, begin) = (child.steering(), Instant::now());
+    child.wait_for(|steering| steering.soft_limit_asks >= before.soft_limit_asks + 3);
     let (steering, seconds) = (child.steering(), begin.elapsed().as_secs());
     assert_eq!(steering.soft_limit_step, 4);
     // 0.25 s, and twice as long after each that was in vain: fewer than one a look by far, whatever the machine does.
-    assert!(steering.soft_limit_purges <= 4 + seconds, "{steering:?} in {seconds} s");
+    let purges = steering.soft_limit_purges - before.soft_limit_purges;
+    assert!(purges <= 4 + seconds, "{purges} in {seconds} s: {steering:?}");
     let asked: u64 = child.ask("asked").parse().expect("a number");
     assert!(asked >= 1, "the callback was called");
     child.ask("drop");
     child.wait_for(|steering| steering.soft_limit_step == 0);
     assert_eq!(child.ask("relieved"), "true");
-    assert!(begin.elapsed() > Duration::ZERO);
 }

@@ -17,6 +17,10 @@ use crate::mailbox::{Answer, Command, MAILBOX_OFFSET, MAILBOX_VERSION, MAILBOX_W
 use crate::setting::{Change, Setting};
 use crate::stacks::{Capacity, Settings, StackSamples, StackTable, TableError};
 
+/// How long to wait for another client: a setting is changed in a moment, and a program that has asked and starts another
+/// shares its lock with that until the other's code is loaded.
+const FREE_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long a process may take to take a request up: its thread looks ten times a second, and a machine may be busy.
 const TAKEN_WITHIN: Duration = Duration::from_secs(3);
 
@@ -245,13 +249,15 @@ impl<'a> Client<'a> {
             other => return Err(RequestError::Version(other)),
         }
         // Another kind of lock than the process's own, which says that it lives; the kernel ends it with this client.
+        let begin = Instant::now();
         // SAFETY: flock takes an open descriptor.
-        if unsafe { libc::flock(client.file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        while unsafe { libc::flock(client.file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             let error = io::Error::last_os_error();
-            return match error.kind() {
-                io::ErrorKind::WouldBlock => Err(RequestError::Busy(client.word(word::CLIENT_PID)?)),
-                _ => Err(error.into()),
-            };
+            match error.kind() {
+                io::ErrorKind::WouldBlock if begin.elapsed() < FREE_WITHIN => std::thread::sleep(LOOK_EVERY),
+                io::ErrorKind::WouldBlock => return Err(RequestError::Busy(client.word(word::CLIENT_PID)?)),
+                _ => return Err(error.into()),
+            }
         }
         Ok(client)
     }
