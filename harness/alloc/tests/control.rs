@@ -4,7 +4,7 @@
 #[path = "control/child.rs"]
 mod child;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use child::{Child, SCENARIO};
 use heapgate_alloc::Telemetry;
