@@ -213,7 +213,8 @@ def process(stack, command, environment):
 def check(stack, prometheus, ports, environment):
     first = f"http://127.0.0.1:{ports['SERVICE_PORT']}"
     newer = {**environment, "HEAPGATE_VERSION": "2.0", "HEAPGATE_LEVEL": "exact", "HEAPGATE_PUBLISH": "tokenizer"}
-    second = process(stack, [TOKENIZER_SERVICE, "--listen", "127.0.0.1:0"], newer).stdout.readline().split()[-1]
+    # In groups, for the row that shows them side by side.
+    second = process(stack, [TOKENIZER_SERVICE, "--listen", "127.0.0.1:0", "--groups"], newer).stdout.readline().split()[-1]
     process(stack, [REGIONS], {**environment, "HEAPGATE_PUBLISH": "regions"})
 
     stop = threading.Event()

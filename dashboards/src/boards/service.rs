@@ -2,13 +2,13 @@
 
 use heapgate_prometheus::catalogue::MetricId::{
     self, AgentDropped, AgentProcesses, AllocatedBytes, Allocations, ArenasOpen, BackgroundThread, DeallocatedBytes,
-    Deallocations, Decay, FailedAllocations, JemallocActive, JemallocAllocated, JemallocMadvises, JemallocMapped,
-    JemallocMetadata, JemallocPurged, JemallocPurges, JemallocResident, JemallocRetained, Level, LiveBytes,
-    LiveObjects, PeakLiveObjects, PhaseStart, ProcessCpu, ProcessFaults, ProcessLimit, ProcessPageTables,
-    ProcessPeakResident, ProcessResident, ProcessResidentKind, ProcessSwap, RegionBytes, RegionChunks, RegionEscapes,
-    RegionFallbacks, RegionOpenScopes, RegionPeakChunks, RegionReuses, RegionScopes, Resident, SettingChanges,
-    SettingRefusals, SoftLimit, SoftLimitAsks, SoftLimitPurges, SoftLimitStep, SoftLimitSteps, StallMax, Stalls,
-    Threads, ThreadsSeen, Up,
+    Deallocations, Decay, FailedAllocations, GroupAllocations, GroupArenas, GroupDirty, GroupLiveBytes, GroupPurged,
+    GroupResident, GroupStalls, JemallocActive, JemallocAllocated, JemallocMadvises, JemallocMapped, JemallocMetadata,
+    JemallocPurged, JemallocPurges, JemallocResident, JemallocRetained, Level, LiveBytes, LiveObjects, PeakLiveObjects,
+    PhaseStart, ProcessCpu, ProcessFaults, ProcessLimit, ProcessPageTables, ProcessPeakResident, ProcessResident,
+    ProcessResidentKind, ProcessSwap, RegionBytes, RegionChunks, RegionEscapes, RegionFallbacks, RegionOpenScopes,
+    RegionPeakChunks, RegionReuses, RegionScopes, Resident, SettingChanges, SettingRefusals, SoftLimit, SoftLimitAsks,
+    SoftLimitPurges, SoftLimitStep, SoftLimitSteps, StallMax, Stalls, Threads, ThreadsSeen, Up,
 };
 
 use super::{WINDOW, job_variable, of_job};
@@ -44,6 +44,7 @@ pub(super) fn board() -> Board {
             ("Resident memory", resident()),
             ("The allocator's own account", allocator()),
             ("Settings and the soft limit", steering()),
+            ("Groups side by side", groups()),
             ("Regions", regions()),
             ("Processes and measurement", processes()),
         ],
@@ -414,6 +415,61 @@ fn allocator() -> Vec<Panel> {
         .width(12)
         .query(PROCESS, chosen(named(STORM)).to_string())
         .words(&[(0, "calm", "green"), (1, "storm", "red")]),
+    ]
+}
+
+/// A comparison in the running service: only where it has groups.
+fn groups() -> Vec<Panel> {
+    const GROUP: &str = "{{service}} {{group}}";
+    const BY_GROUP: &str = "by (service, group)";
+    let rate = |id| format!("sum {BY_GROUP} ({})", of(id).rate(WINDOW));
+    let stalls = |series: Selector| format!("sum {BY_GROUP} ({})", chosen(series).rate(WINDOW));
+    let a_worker = |id| format!("sum {BY_GROUP} ({})\n/ sum {BY_GROUP} ({})", of(id), of(GroupArenas));
+    vec![
+        Panel::new(
+            Kind::Lines,
+            Unit::Seconds,
+            "Stall time per call by group",
+            "Time in the allocator by timed call. Groups are threads under different settings of jemalloc (docs/live-ab.md). A line that is above the \
+             control's now and then says nothing: heapgate ab --live SERVICE says what is more than chance. Nothing here: the service has no groups.",
+        )
+        .query(GROUP, format!("{}\n/ {}", stalls(sum(GroupStalls)), stalls(count(GroupStalls)))),
+        Panel::new(
+            Kind::Lines,
+            Unit::Seconds,
+            "P99 by group",
+            "99 of 100 calls are faster. Strict decay shows here first: page faults of pages that were given back.",
+        )
+        .query(GROUP, quantile(0.99, "service, group", &chosen(buckets(GroupStalls)))),
+        Panel::new(
+            Kind::Lines,
+            Unit::Bytes,
+            "Resident memory a worker by group",
+            "Resident bytes of the group's arenas by their number: comparable where each worker has as much to do. dirty is free pages that it keeps.",
+        )
+        .query(GROUP, a_worker(GroupResident))
+        .query(format!("dirty {GROUP}"), a_worker(GroupDirty)),
+        Panel::new(
+            Kind::Lines,
+            Unit::Bytes,
+            "Live bytes by group",
+            "Allocated less freed by the group's threads. It drifts, even below 0, where one group frees what another allocated: handle a request in one group.",
+        )
+        .query(GROUP, format!("sum {BY_GROUP} ({})", of(GroupLiveBytes))),
+        Panel::new(
+            Kind::Lines,
+            Unit::PerSecond,
+            "Allocations by group",
+            "They should be in the proportion of the shares. If not, one group has the heavier requests, and the comparison compares those.",
+        )
+        .query(GROUP, rate(GroupAllocations)),
+        Panel::new(
+            Kind::Lines,
+            Unit::BytesPerSecond,
+            "Given back by group",
+            "Bytes of pages that the group's arenas give back to the kernel: what shorter decay costs in system calls and page faults.",
+        )
+        .query(GROUP, rate(GroupPurged)),
     ]
 }
 

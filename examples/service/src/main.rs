@@ -1,6 +1,7 @@
 //! Tokenizes what is posted to it, and shows Prometheus what that costs in memory. See the README.
 
 mod measured;
+mod split;
 mod stall;
 
 use std::net::SocketAddr;
@@ -9,14 +10,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use clap::Parser;
 use heapgate_alloc::Telemetry;
-use prometheus::{IntCounter, Registry, TEXT_FORMAT, TextEncoder};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry, TEXT_FORMAT, TextEncoder};
 use tikv_jemallocator::Jemalloc;
 use tokenizers::Tokenizer;
+
+use split::{KEY_HEADER, Share, Split};
 
 /// `Telemetry<Jemalloc>` is what a service needs. What is between them does nothing unless a test asks for it.
 #[global_allocator]
@@ -33,6 +36,17 @@ struct Arguments {
     /// Address and port to listen on; port 0 takes a free one, which is printed.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Handle requests in groups with settings of jemalloc's of their own, each with so many threads and such a share of the
+    /// requests (by a hash of the header x-key, or of the text); see `heapgate ab --live tokenizer`
+    #[arg(
+        long,
+        value_name = "NAME=THREADS",
+        value_delimiter = ',',
+        num_args = 0..=1,
+        default_missing_value = "control=2,lax=1,strict=1",
+        value_parser = split::share
+    )]
+    groups: Vec<Share>,
     /// Serve POST /inject/stall, which makes one allocation take 250 ms: for tests and demonstrations only.
     #[arg(long, hide = true)]
     inject_endpoint: bool,
@@ -42,6 +56,8 @@ struct Arguments {
 struct Service {
     tokenizer: Tokenizer,
     registry: Registry,
+    split: Option<Split>,
+    group_requests: IntCounterVec,
     requests: IntCounter,
     tokens: IntCounter,
 }
@@ -59,7 +75,8 @@ fn main() -> ExitCode {
 
 fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     measured::begin();
-    let service = Arc::new(Service::new()?);
+    let split = if arguments.groups.is_empty() { None } else { Some(Split::start(&arguments.groups)?) };
+    let service = Arc::new(Service::new(split)?);
     let mut routes = Router::new()
         .route("/tokenize", post(tokenize))
         .route("/metrics", get(metrics))
@@ -77,20 +94,35 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error + Send +
 }
 
 impl Service {
-    fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    fn new(split: Option<Split>) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let registry = Registry::new();
         let requests = IntCounter::new("tokenizer_requests_total", "Texts that were tokenized.")?;
         let tokens = IntCounter::new("tokenizer_tokens_total", "Tokens that they became.")?;
+        let in_group = Opts::new("tokenizer_group_requests_total", "Texts that were tokenized in each group.");
+        let group_requests = IntCounterVec::new(in_group, &["group"])?;
         registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(group_requests.clone()))?;
         registry.register(Box::new(tokens.clone()))?;
         // This line is all that Prometheus needs to see the memory of a service.
         registry.register(Box::new(heapgate_prometheus::collector().with_jemalloc()))?;
-        Ok(Self { tokenizer: tokenizer_service::tokenizer()?, registry, requests, tokens })
+        Ok(Self { tokenizer: tokenizer_service::tokenizer()?, registry, split, group_requests, requests, tokens })
     }
 }
 
-async fn tokenize(State(service): State<Arc<Service>>, text: String) -> Response {
-    match tokenizer_service::ids(&service.tokenizer, &text) {
+async fn tokenize(State(service): State<Arc<Service>>, headers: HeaderMap, text: String) -> Response {
+    let Some(split) = &service.split else { return answer(&service, &text) };
+    let key = headers.get(KEY_HEADER).map_or(text.as_bytes(), |key| key.as_bytes());
+    let (group, runtime) = split.of(key);
+    service.group_requests.with_label_values(&[group]).inc();
+    let service = Arc::clone(&service);
+    match runtime.spawn(async move { answer(&service, &text) }).await {
+        Ok(response) => response,
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+fn answer(service: &Service, text: &str) -> Response {
+    match tokenizer_service::ids(&service.tokenizer, text) {
         Ok(ids) => {
             service.requests.inc();
             service.tokens.inc_by(ids.len() as u64);

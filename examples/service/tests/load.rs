@@ -218,6 +218,48 @@ fn under_load_answers_are_right_counters_grow_and_memory_comes_back() {
 }
 
 #[test]
+fn groups_take_the_requests_in_their_shares_and_their_counts_are_the_whole_s() {
+    const REQUESTS: usize = 400;
+    let (service, texts) = (Service::start("exact", &["--groups=control=3,strict=1"]), Texts::new());
+    let tokenizer = tokenizer_service::tokenizer().expect("the vocabulary");
+    let large = "tokenization ".repeat(4_000);
+    let ids = tokenizer_service::ids(&tokenizer, &large).expect("ids");
+    let large = (large, serde_json::json!({ "ids": ids }).to_string());
+    let mut connection = service.connect();
+    for request in 0..REQUESTS {
+        // Now and then a large one, whose pages strict gives back at once.
+        let (text, expected) = if request % 40 == 0 { &large } else { texts.of(request) };
+        let head = format!("POST /tokenize HTTP/1.1\r\nHost: x\r\nX-Key: customer-{request}\r\n");
+        let message = format!("{head}Content-Length: {}\r\n\r\n{text}", text.len());
+        connection.0.get_mut().write_all(message.as_bytes()).expect("sent");
+        assert_eq!(connection.answer(), (200, expected.clone()));
+    }
+    let requests =
+        |exposition: &Exposition, group| exposition.sum("tokenizer_group_requests_total", &[("group", group)]);
+    // As they are refreshed after the last request: strict has given pages back by then.
+    let exposition = service.scrape_until("with the figures of both groups' arenas", |exposition| {
+        exposition.sum("heapgate_group_purged_bytes_total", &[("group", "strict")]) > 0.0
+    });
+    let (control, strict) = (requests(&exposition, "control"), requests(&exposition, "strict"));
+    assert_eq!((control + strict) as usize, REQUESTS);
+    // Four standard deviations; the keys are always the same.
+    let expected = REQUESTS as f64 / 4.0;
+    assert!((strict - expected).abs() < 4.0 * expected.sqrt(), "{strict} of {REQUESTS}");
+
+    let of = |name: &str, group| exposition.sum(name, &[("group", group)]);
+    let (a, b) = (of("heapgate_group_allocations_total", "control"), of("heapgate_group_allocations_total", "strict"));
+    let all = exposition.sum("heapgate_allocations_total", &[]);
+    // Tokenizing is most of what a request allocates; what is beside it (HTTP, this scrape) is in no group.
+    assert!(a + b <= all && a + b > 0.5 * all, "{a} + {b} of {all}");
+    assert!(a > 0.0 && b > 0.0);
+    let stalls = of("heapgate_group_stall_seconds_count", "strict");
+    assert!(stalls > b, "at this level each call is timed: {stalls} of {b} and its frees");
+    assert_eq!(of("heapgate_group_dirty_bytes", "strict"), 0.0);
+    assert_eq!(of("heapgate_group_arenas", "control"), 3.0);
+    assert!((of("heapgate_group_share", "strict") - 0.25).abs() < 0.001);
+}
+
+#[test]
 fn a_stall_that_is_asked_for_is_seen() {
     let service = Service::start("exact", &["--inject-endpoint"]);
     let over_200_ms = |exposition: &Exposition| {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use heapgate_prometheus::{ProcessFigures, ProcessReader, Scale, memory_limit_bytes};
 use heapgate_segment::layout::Level;
-use heapgate_segment::published::{self, Buffer, Entry, ReadError, Settled};
+use heapgate_segment::published::{self, Buffer, Entry, ReadError, RequestError, Settled};
+use heapgate_segment::setting::{Change, Setting};
 
 use crate::pids;
 use crate::snapshot::{ProcessState, Seen, Snapshot};
@@ -58,6 +59,20 @@ pub enum LevelError {
     /// Its segment can't be written.
     #[error("the level could not be written: {0}")]
     Write(#[from] ReadError),
+}
+
+/// Why a setting was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingError {
+    /// There is no such process, or it has ended.
+    #[error("no such process is running; see /api/processes for the ids of those that are")]
+    NoProcess,
+    /// It names a file, which nobody elsewhere is to choose.
+    #[error("heap_profile_dump writes a file, and is taken on its machine alone: heapgate tune")]
+    Path,
+    /// It was not made.
+    #[error(transparent)]
+    Request(#[from] RequestError),
 }
 
 macro_rules! reasons {
@@ -279,6 +294,26 @@ impl Agent {
             .and_then(|found| Ok(found.entry.set_level(level)?));
         state.known = found.into_iter().map(|found| (found.id(), found.known)).collect();
         result
+    }
+
+    /// Has the running process `id`, as a snapshot names it, make `change`. Returns the value that it reads back. Takes as long as
+    /// the process does; figures can be asked for meanwhile.
+    ///
+    /// # Errors
+    /// If there is none, it can't be changed from elsewhere, or the process takes no requests, refuses, or gives no answer.
+    pub fn set_setting(&self, id: &str, change: &Change) -> Result<i64, SettingError> {
+        if change.setting == Setting::HeapProfileDump {
+            return Err(SettingError::Path);
+        }
+        let mut state = self.state();
+        let (found, _) = self.find(&mut state);
+        let entry = found
+            .iter()
+            .find(|found| found.alive && ProcessState::id_of(&found.entry, found.folder) == id)
+            .map(|found| found.entry.clone());
+        state.known = found.into_iter().map(|found| (found.id(), found.known)).collect();
+        drop(state);
+        Ok(entry.ok_or(SettingError::NoProcess)?.set_setting(change)?)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

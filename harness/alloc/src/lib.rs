@@ -27,6 +27,8 @@ mod attach;
 #[cfg(feature = "control")]
 pub mod control;
 pub mod gauges;
+#[cfg(feature = "groups")]
+pub mod groups;
 mod publish;
 mod remembered;
 mod rseq;
@@ -40,8 +42,8 @@ mod watch;
 pub use attach::{AttachError, SEGMENT_VARIABLE, Session, attach, session};
 pub use heapgate_segment as segment;
 pub use publish::{
-    LEVEL_VARIABLE, PUBLISH_VARIABLE, Publication, PublishError, SAMPLE_PERIOD_VARIABLE, VERSION_VARIABLE, every,
-    publish, publish_as,
+    GROUP_VARIABLE, LEVEL_VARIABLE, PUBLISH_VARIABLE, Publication, PublishError, SAMPLE_PERIOD_VARIABLE,
+    VERSION_VARIABLE, every, publish, publish_as,
 };
 pub use stacks::{mark, marks, takes_slow_calls};
 pub use stalls::ThreadStalls;

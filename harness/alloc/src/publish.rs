@@ -12,6 +12,7 @@ use std::sync::atomic::{
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use heapgate_segment::groups::{self, GroupSettings};
 use heapgate_segment::identity::Identity;
 use heapgate_segment::layout::{Level, MAX_SAMPLE_PERIOD, Shape};
 use heapgate_segment::published::{self, Created, Entry, MAX_PUBLISHED_SLOTS, NameError, NewFile};
@@ -28,6 +29,8 @@ pub const LEVEL_VARIABLE: &str = "HEAPGATE_LEVEL";
 pub const SAMPLE_PERIOD_VARIABLE: &str = "HEAPGATE_SAMPLE_PERIOD";
 /// The one that gives the service's version, where the program doesn't.
 pub const VERSION_VARIABLE: &str = "HEAPGATE_VERSION";
+/// The one that makes all of the process one group, of a comparison across processes.
+pub const GROUP_VARIABLE: &str = "HEAPGATE_GROUP";
 /// The one that names the allocator, where the program doesn't.
 const ALLOCATOR_VARIABLE: &str = "HEAPGATE_ALLOCATOR";
 
@@ -147,6 +150,7 @@ pub fn publish_as(name: &str, version: &str) -> Result<(), PublishError> {
 /// | `HEAPGATE_LEVEL` | `off`, `count`, `sampled` (the default), `exact-alloc`, `exact`: over what the program says |
 /// | `HEAPGATE_SAMPLE_PERIOD` | one call in how many is timed at the sampled levels (64 is the default): over what the program says |
 /// | `HEAPGATE_VERSION`, `HEAPGATE_ALLOCATOR` | labels, where the program gives none |
+/// | `HEAPGATE_GROUP` | all of the process is this group, for a comparison with other processes (docs/live-ab.md) |
 /// | `HEAPGATE_RUNTIME_DIR` | the folder: see [`heapgate_segment::published`] |
 ///
 /// What was allocated before a program calls this is not known: if it is freed later, live figures fall below the truth by
@@ -292,6 +296,7 @@ impl<'a> Publication<'a> {
 
     fn identify(&self, entry: &Entry, writer: Writer) -> Result<(), PublishError> {
         let or = |given: &str, name| if given.is_empty() { text(name) } else { Ok(Some(given.to_owned())) };
+        self.join_group(writer)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         writer.identify(&Identity {
             service: self.name,
@@ -300,6 +305,19 @@ impl<'a> Publication<'a> {
             start_time: entry.start_time,
             published_unix_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         });
+        Ok(())
+    }
+
+    /// Makes all of the process one group, where the environment says so.
+    fn join_group(&self, writer: Writer) -> Result<(), PublishError> {
+        let Some(name) = text(GROUP_VARIABLE)? else { return Ok(()) };
+        if groups::check_name(&name).is_err() {
+            let expected = "1 to 32 of A-Z a-z 0-9 - _ . with a letter or digit first";
+            return Err(PublishError::Variable { name: GROUP_VARIABLE, value: name, expected });
+        }
+        let settings =
+            GroupSettings { name: &name, share: 1.0, dirty_decay_ms: 0, muzzy_decay_ms: 0, whole_process: true };
+        writer.group(1).define(&settings);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use heapgate_segment::layout::Slot;
 use heapgate_segment::slot::ADD_IS_ONE_INSTRUCTION;
 use heapgate_segment::tally::Live;
 
-use crate::attach;
+use crate::attach::{self, State};
 
 /// Where a thread stands with regard to slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ thread_local! {
     /// The most this thread had live since a [`crate::ThreadWatch`] began, up to the slot's last flush: a flush forgets
     /// its slot's highest point.
     static HIGHEST: Cell<Live> = const { Cell::new(Live { objects: 0, bytes: 0 }) };
+    /// The group that this thread counts for, a number from 1; 0 for none.
+    static GROUP: Cell<usize> = const { Cell::new(0) };
     /// Objects of one byte that watches have allocated and freed in this thread.
     static PROBES: Cell<u64> = const { Cell::new(0) };
 }
@@ -127,12 +129,41 @@ fn claim() -> bool {
     let Some(state) = attach::state() else { return false };
     // SAFETY: gettid has no requirement.
     let tid = unsafe { libc::gettid() };
-    let Some(slot) = state.writer.claim(u64::from(tid.unsigned_abs())) else { return false };
+    let Some(slot) = state.writer.claim_first(u64::from(tid.unsigned_abs()), GROUP.get()) else { return false };
+    own(state, slot);
+    true
+}
+
+/// Makes `slot` this thread's.
+fn own(state: &State, slot: &'static Slot) {
     // SAFETY: the key was created at attachment and is never deleted; the value is only handed back to `at_exit`.
     // `attach` took a key that has room in the thread's descriptor, so glibc allocates nothing here.
     unsafe { libc::pthread_setspecific(state.exit_key, std::ptr::from_ref(slot).cast()) };
     SLOT.set(slot);
-    true
+}
+
+/// From now on this thread counts for `group`, a number from 1. False if there is no slot for it: it goes on counting where it
+/// did.
+#[cfg(feature = "groups")]
+pub(crate) fn move_to_group(group: usize) -> bool {
+    GROUP.set(group);
+    let Some(state) = attach::state().filter(|_| !attach::is_forked()) else { return true };
+    match (STANDING.get(), current()) {
+        // It claims one of the group's at its first counted call.
+        (Standing::New, _) => true,
+        (_, Some(old)) => {
+            // SAFETY: gettid has no requirement.
+            let tid = unsafe { libc::gettid() };
+            let Some(new) = state.writer.claim_in(u64::from(tid.unsigned_abs()), group) else { return false };
+            // A signal handler in between counts in one or the other; the old one is given back when nothing more can come.
+            own(state, new);
+            compiler_fence(SeqCst);
+            HIGHEST.set(highest(old));
+            state.writer.retire(old);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Runs at a thread's exit, after the destructors of Rust's thread-locals: what other keys' destructors still allocate

@@ -4,14 +4,17 @@
 #[path = "control/child.rs"]
 mod child;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use child::{Child, SCENARIO};
 use heapgate_alloc::Telemetry;
-use heapgate_alloc::segment::layout::Level;
+use heapgate_alloc::segment::clock::Anchor;
+use heapgate_alloc::segment::histogram::bucket_bounds;
+use heapgate_alloc::segment::layout::{Level, Operation};
 use heapgate_alloc::segment::mailbox::{Command, Request};
 use heapgate_alloc::segment::published::RequestError;
-use heapgate_alloc::segment::setting::Setting;
+use heapgate_alloc::segment::reader::Reader;
+use heapgate_alloc::segment::setting::{Change, Setting};
 use heapgate_alloc::segment::size_class::size_class_of;
 use libtest_mimic::{Arguments, Trial};
 use tikv_jemallocator::Jemalloc;
@@ -34,6 +37,8 @@ fn main() {
         what_is_refused_says_why_and_changes_nothing
         a_process_without_control_says_so
         a_process_that_is_stopped_or_has_ended_ends_in_an_error
+        groups_keep_the_decay_that_they_were_given
+        the_heap_profiler_is_switched_and_dumps_where_it_was_asked_for_at_the_start
         counts_are_exact_under_a_thousand_random_changes
         memory_that_can_be_purged_stays_below_the_soft_limit
         a_leak_ends_in_the_callback_and_not_in_purging
@@ -118,6 +123,41 @@ fn a_process_that_is_stopped_or_has_ended_ends_in_an_error() {
     assert!(matches!(error, RequestError::Ended), "{error:?}");
 }
 
+fn groups_keep_the_decay_that_they_were_given() {
+    let mut child = Child::start("serve", &[]);
+    child.ask("groups");
+    let decays = |child: &mut Child| -> Vec<(String, i64, i64)> {
+        child.ask("refresh");
+        let groups = child.read().reader().expect("a segment").groups();
+        groups.into_iter().map(|group| (group.name, group.dirty_decay_ms, group.muzzy_decay_ms)).collect()
+    };
+    let of = |name: &str, dirty, muzzy| (name.to_owned(), dirty, muzzy);
+    assert_eq!(decays(&mut child), [of("control", 10_000, 0), of("strict", 0, 0), of("dirty", 77, 0)]);
+    child.set(Setting::DirtyDecayMs, 5000).expect("acknowledged");
+    child.set(Setting::MuzzyDecayMs, 400).expect("acknowledged");
+    // The control has what the process has, and so have the others what they did not ask for otherwise.
+    assert_eq!(decays(&mut child), [of("control", 5000, 400), of("strict", 0, 0), of("dirty", 77, 400)]);
+    // A thread that is bound after the change gets an arena with the group's decay, too: nothing goes wrong with it.
+    assert_eq!(child.ask("bind strict"), "bound");
+}
+
+fn the_heap_profiler_is_switched_and_dumps_where_it_was_asked_for_at_the_start() {
+    let child = Child::start("serve", &[("_RJEM_MALLOC_CONF", "prof:true,prof_active:false,lg_prof_sample:12")]);
+    assert_eq!(child.get(Setting::HeapProfile).expect("known"), 0);
+    assert_eq!(child.set(Setting::HeapProfile, 1).expect("on"), 1);
+    let path = child.folder().join("a.heap");
+    let dump: Change = format!("heap_profile_dump={}", path.display()).parse().expect("a change");
+    assert_eq!(child.entry.set_setting(&dump).expect("written"), 1);
+    let profile = std::fs::read_to_string(&path).expect("a profile");
+    assert!(profile.starts_with("heap_v2/4096"), "{profile}");
+    assert_eq!(child.set(Setting::HeapProfile, 0).expect("off"), 0);
+    let nowhere: Change = "heap_profile_dump=/no/such/folder/a.heap".parse().expect("a change");
+    let Err(RequestError::Refused(why)) = child.entry.set_setting(&nowhere) else { panic!("it is written nowhere") };
+    assert!(why.contains("prof.dump"), "{why}");
+    let steering = child.steering();
+    assert_eq!((steering.changes(Setting::HeapProfile), steering.changes(Setting::HeapProfileDump)), (2, 1));
+}
+
 /// From outside and from inside at once, while eight threads allocate and free. Level `off` is left out: it does not count.
 fn counts_are_exact_under_a_thousand_random_changes() {
     const CHANGES: u32 = 1000;
@@ -133,14 +173,33 @@ fn counts_are_exact_under_a_thousand_random_changes() {
     }
     let answer = child.ask("end");
     let numbers: Vec<u64> = answer.split(' ').map(|number| number.parse().expect("a number")).collect();
-    let [made_inside, allocated, freed] = numbers[..] else { panic!("{answer}") };
+    let [made_inside, allocated, freed, longest_purge_ns] = numbers[..] else { panic!("{answer}") };
     assert_eq!(made_inside, u64::from(CHANGES / 2));
     let buffer = child.read();
     let reader = buffer.reader().expect("a segment");
     assert_eq!(reader.totals().size_class(size_class_of(OBJECT as u64)), (allocated, freed));
+    // No stall over what a purge itself takes. Calls that the scheduler interrupted are not stalls; a hypervisor that takes the
+    // processor away is in neither account, and may do so now and then.
+    const TAKEN_AWAY: u64 = 5;
+    let longer = calls_longer_than(&reader, longest_purge_ns);
+    assert!(longer <= TAKEN_AWAY, "{longer} calls took longer than the longest purge, {longest_purge_ns} ns");
     let steering = reader.steering().expect("it is steered");
     assert_eq!((steering.all_changes(), steering.refusals), (u64::from(CHANGES), 0));
     assert_eq!(child.end(), "");
+}
+
+/// Timed calls that were not interrupted and took longer than `ns` for certain.
+fn calls_longer_than(reader: &Reader<'_>, ns: u64) -> u64 {
+    let ticks_per_ns = reader.ticks_per_second(Some(Anchor::now(reader.clock()))).expect("a clock") / 1e9;
+    let totals = reader.totals();
+    let longer = |operation| {
+        let counts = totals.clean(operation).enumerate();
+        counts
+            .filter(|&(bucket, _)| bucket_bounds(bucket).0 as f64 > ns as f64 * ticks_per_ns)
+            .map(|(_, count)| count)
+            .sum::<u64>()
+    };
+    [Operation::Alloc, Operation::AllocZeroed, Operation::Realloc, Operation::Dealloc].map(longer).iter().sum()
 }
 
 fn memory_that_can_be_purged_stays_below_the_soft_limit() {
@@ -163,17 +222,18 @@ fn memory_that_can_be_purged_stays_below_the_soft_limit() {
 
 fn a_leak_ends_in_the_callback_and_not_in_purging() {
     let mut child = Child::start("serve", &[("HEAPGATE_SOFT_LIMIT", "64MiB")]);
-    let begin = Instant::now();
     child.ask("leak");
-    child.wait_for(|steering| steering.soft_limit_asks >= 3);
+    // All of it is there, and nothing rises any more: as it does, another purge may be worth it.
+    let (before, begin) = (child.steering(), Instant::now());
+    child.wait_for(|steering| steering.soft_limit_asks >= before.soft_limit_asks + 3);
     let (steering, seconds) = (child.steering(), begin.elapsed().as_secs());
     assert_eq!(steering.soft_limit_step, 4);
     // 0.25 s, and twice as long after each that was in vain: fewer than one a look by far, whatever the machine does.
-    assert!(steering.soft_limit_purges <= 4 + seconds, "{steering:?} in {seconds} s");
+    let purges = steering.soft_limit_purges - before.soft_limit_purges;
+    assert!(purges <= 4 + seconds, "{purges} in {seconds} s: {steering:?}");
     let asked: u64 = child.ask("asked").parse().expect("a number");
     assert!(asked >= 1, "the callback was called");
     child.ask("drop");
     child.wait_for(|steering| steering.soft_limit_step == 0);
     assert_eq!(child.ask("relieved"), "true");
-    assert!(begin.elapsed() > Duration::ZERO);
 }

@@ -20,6 +20,7 @@ pub mod gate;
 pub mod hash;
 pub mod history;
 pub mod leaks;
+pub mod live;
 pub mod machine;
 pub mod metric;
 pub mod plan;

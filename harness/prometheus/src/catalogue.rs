@@ -64,6 +64,8 @@ pub enum Source {
     Kernel,
     /// jemalloc's own, which only the process can ask for: there if it does.
     Jemalloc,
+    /// Of the groups of its threads: there if it has any.
+    Group,
     /// Of the process's settings and its soft limit: there if it can be steered (feature `control` of heapgate-alloc).
     Control,
     /// Of the process's regions: there if it has any and says so.
@@ -77,7 +79,7 @@ pub enum Source {
 pub struct Label {
     /// Its name.
     pub name: &'static str,
-    /// All values that it takes.
+    /// All values that it takes; none of a label whose values are not known here.
     pub values: &'static [&'static str],
 }
 
@@ -101,7 +103,7 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// How many series one process has of this metric.
+    /// How many series one process has of this metric; 0 if that depends on the process, as groups do.
     #[must_use]
     pub fn series(&self) -> usize {
         self.labels.iter().map(|label| label.values.len()).product()
@@ -136,6 +138,9 @@ const PHASE: Label = Label { name: "phase", values: &["setup", "warmup", "measur
 const PART: Label = Label { name: "part", values: &["live", "rounding", "fragmentation", "retained", "mappings"] };
 const MEMORY: Label = Label { name: "kind", values: &["anonymous", "file", "shmem"] };
 const FAULT: Label = Label { name: "kind", values: &["minor", "major"] };
+/// The label that has a group's name.
+pub const GROUP_LABEL: &str = "group";
+const GROUP: Label = Label { name: GROUP_LABEL, values: &[] };
 /// In the order of the segment's numbers for settings.
 const SETTING: Label = Label {
     name: "setting",
@@ -399,6 +404,46 @@ catalogue! {
     PhaseStart { "heapgate_phase_start_time_seconds", Gauge, Seconds, Segment, [PHASE],
         "When the program marked the beginning of a phase, the last one of each kind, in seconds since 1970.",
         |o, to| to.copy_from_slice(&o.phase_starts_s) }
+
+    GroupAllocations { "heapgate_group_allocations_total", Counter, Count, Group, [GROUP],
+        "Calls that handed out memory, by threads of the group.",
+        |_, _| {} }
+    GroupDeallocations { "heapgate_group_deallocations_total", Counter, Count, Group, [GROUP],
+        "Objects given back by threads of the group, whoever allocated them.",
+        |_, _| {} }
+    GroupLiveObjects { "heapgate_group_live_objects", Gauge, Count, Group, [GROUP],
+        "Objects allocated less objects freed by threads of the group: below the truth, even below 0, where it frees what others allocated.",
+        |_, _| {} }
+    GroupLiveBytes { "heapgate_group_live_bytes", Gauge, Bytes, Group, [GROUP],
+        "The same in bytes, as asked for.",
+        |_, _| {} }
+    GroupStalls { "heapgate_group_stall_seconds", Histogram, Seconds, Group, [GROUP],
+        "Time of calls of the allocator by threads of the group, all operations, calls that the scheduler interrupted left out.",
+        |_, _| {} }
+    GroupAllocated { "heapgate_group_allocated_bytes", Gauge, Bytes, Group, [GROUP],
+        "Usable bytes in the program's hands that came from the group's arenas, whoever holds them.",
+        |_, _| {} }
+    GroupResident { "heapgate_group_resident_bytes", Gauge, Bytes, Group, [GROUP],
+        "Resident bytes of the group's arenas; divide by heapgate_group_arenas to compare groups.",
+        |_, _| {} }
+    GroupActive { "heapgate_group_active_bytes", Gauge, Bytes, Group, [GROUP],
+        "Bytes of pages that hold any object of the group's arenas.",
+        |_, _| {} }
+    GroupDirty { "heapgate_group_dirty_bytes", Gauge, Bytes, Group, [GROUP],
+        "Bytes of free pages that the group's arenas keep.",
+        |_, _| {} }
+    GroupPurged { "heapgate_group_purged_bytes_total", Counter, Bytes, Group, [GROUP],
+        "Bytes of pages that the group's arenas gave back.",
+        |_, _| {} }
+    GroupArenas { "heapgate_group_arenas", Gauge, Count, Group, [GROUP],
+        "Arenas that threads of the group have or had.",
+        |_, _| {} }
+    GroupShare { "heapgate_group_share", Gauge, Count, Group, [GROUP],
+        "The group's part of the keys, 0 to 1.",
+        |_, _| {} }
+    GroupDecay { "heapgate_group_dirty_decay_seconds", Gauge, Seconds, Group, [GROUP],
+        "The decay of free pages in the group's arenas; below 0 is never.",
+        |_, _| {} }
 
     AgentProcesses { "heapgate_agent_processes", Gauge, Count, Agent, [],
         "Processes that the agent exports.",

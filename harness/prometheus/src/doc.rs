@@ -44,6 +44,12 @@ fn render() -> String {
             "Only the process can ask jemalloc: there if it does (`collector().with_jemalloc()`), as of the last time that it did.",
         ),
         (
+            Source::Group,
+            "Groups",
+            "There if the process has groups of threads under different settings, or is one ([live-ab.md](live-ab.md)). Arenas' figures are there if it asks \
+             jemalloc for them (`Running::refresh`).",
+        ),
+        (
             Source::Control,
             "Settings and the soft limit",
             "There if the process can be steered: feature `control` of heapgate-alloc ([steering.md](steering.md)).",
@@ -69,6 +75,9 @@ fn render() -> String {
 
 fn labels(metric: &Metric) -> String {
     let labels = metric.labels.iter().map(|label| {
+        if label.values.is_empty() {
+            return format!("`{}`: its name", label.name);
+        }
         let values: Vec<_> = label.values.iter().map(|value| format!("`{value}`")).collect();
         format!("`{}`: {}", label.name, values.join(", "))
     });

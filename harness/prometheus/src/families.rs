@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use prometheus::proto;
 
-use crate::catalogue::{ALL, Kind, Metric};
+use crate::catalogue::{ALL, GROUP_LABEL, Kind, Metric, Source};
 use crate::figures::Figures;
 use crate::labels::Labels;
 use crate::stalls::{BOUNDS_S, Histogram};
@@ -18,6 +18,17 @@ pub fn families(processes: &[(&Labels, &Figures)]) -> Vec<proto::MetricFamily> {
         let metric = id.metric();
         let mut series = Vec::new();
         for (labels, figures) in processes {
+            if metric.source == Source::Group {
+                for group in figures.groups() {
+                    let labels = || labels.protobuf([(GROUP_LABEL, group.name.as_str())].into_iter());
+                    if metric.kind == Kind::Histogram {
+                        series.extend(group.stalls.as_ref().map(|histogram| with_histogram(labels(), histogram)));
+                    } else if let Some(value) = group.value(id) {
+                        series.push(with_value(labels(), metric.kind, value));
+                    }
+                }
+                continue;
+            }
             if metric.kind == Kind::Histogram {
                 let histograms = figures.stalls().map_or(&[][..], |stalls| &stalls.histograms);
                 for (index, histogram) in histograms.iter().enumerate() {

@@ -4,6 +4,7 @@ use heapgate_segment::reader::Reader;
 
 use crate::catalogue::{ALL, Kind, MetricId, Source, Unmeasured};
 use crate::gauges::Gauges;
+use crate::groups::GroupFigures;
 use crate::observation::Observation;
 use crate::process::ProcessFigures;
 use crate::stalls::{Scale, Stalls};
@@ -15,6 +16,8 @@ pub struct Figures {
     values: Box<[f64]>,
     /// `None` where nothing was timed, or it isn't known how long a tick is.
     stalls: Option<Box<Stalls>>,
+    /// Of its groups, if it has any.
+    groups: Vec<GroupFigures>,
 }
 
 impl Figures {
@@ -33,13 +36,13 @@ impl Figures {
         process: Option<&ProcessFigures>,
     ) -> Self {
         let (observation, stalls) = Observation::of(reader, newer, scale, process);
-        Self { values: values(&observation), stalls }
+        Self { values: values(&observation), stalls, groups: GroupFigures::read(reader, scale) }
     }
 
     /// Of a process that is not measured: why, and what the kernel says.
     #[must_use]
     pub fn unmeasured(reason: Unmeasured, process: Option<&ProcessFigures>) -> Self {
-        Self { values: values(&Observation::unmeasured(reason, process)), stalls: None }
+        Self { values: values(&Observation::unmeasured(reason, process)), stalls: None, groups: Vec::new() }
     }
 
     /// Makes them the last ones of a process that has ended: it isn't up, and the kernel says nothing of it any more.
@@ -66,6 +69,11 @@ impl Figures {
     #[must_use]
     pub fn stalls(&self) -> Option<&Stalls> {
         self.stalls.as_deref()
+    }
+
+    /// Its groups.
+    pub(crate) fn groups(&self) -> &[GroupFigures] {
+        &self.groups
     }
 
     /// The series of a metric that is no histogram, in their order.

@@ -43,7 +43,7 @@ impl Labels {
     }
 
     /// With those of one series.
-    pub(crate) fn protobuf(&self, series: impl Iterator<Item = (&'static str, &'static str)>) -> Vec<LabelPair> {
+    pub(crate) fn protobuf<'a>(&self, series: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<LabelPair> {
         let pair = |(name, value): (&str, &str)| {
             let mut pair = LabelPair::default();
             pair.set_name(name.to_owned());

@@ -36,6 +36,7 @@ mod doc;
 mod families;
 mod figures;
 mod gauges;
+mod groups;
 mod labels;
 mod observation;
 mod process;

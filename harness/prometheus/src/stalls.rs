@@ -85,6 +85,17 @@ impl Scale {
         stalls
     }
 
+    /// Of all operations together, calls that were not interrupted.
+    pub(crate) fn fold_clean(&self, totals: &Totals) -> Histogram {
+        let mut buckets = [0_u64; BUCKETS];
+        for operation in [Operation::Alloc, Operation::AllocZeroed, Operation::Realloc, Operation::Dealloc] {
+            for (sum, count) in buckets.iter_mut().zip(totals.clean(operation)) {
+                *sum = sum.saturating_add(count);
+            }
+        }
+        self.histogram(buckets.into_iter()).0
+    }
+
     /// One histogram, and the longest call in it, seconds.
     fn histogram(&self, buckets: impl Iterator<Item = u64>) -> (Histogram, f64) {
         let mut histogram = Histogram::default();

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use crate::catalogue::{ALL, Kind, Metric, MetricId};
+use crate::catalogue::{ALL, GROUP_LABEL, Kind, Metric, MetricId, Source};
 use crate::figures::Figures;
 use crate::labels::{Labels, push_text};
 use crate::stalls::{BOUNDS_S, Histogram};
@@ -75,6 +75,14 @@ impl Page<'_> {
                 }
                 self.line(metric.name, process.text(), labels, value)?;
             }
+            for group in figures.groups() {
+                let Some(value) = group.value(id) else { continue };
+                if !begun {
+                    self.head(metric);
+                    begun = true;
+                }
+                self.line(metric.name, process.text(), &group_text(&group.name), value)?;
+            }
         }
         Ok(())
     }
@@ -83,6 +91,9 @@ impl Page<'_> {
         let series: Vec<HistogramText> =
             (0..metric.series()).map(|series| HistogramText::new(metric, series)).collect();
         let mut begun = false;
+        if metric.source == Source::Group {
+            return self.group_histograms(metric, processes);
+        }
         for (process, figures) in processes {
             let Some(stalls) = figures.stalls() else { continue };
             if !begun {
@@ -91,6 +102,21 @@ impl Page<'_> {
             }
             for (histogram, texts) in stalls.histograms.iter().zip(&series) {
                 self.histogram(process, histogram, texts)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn group_histograms(&mut self, metric: &Metric, processes: &[(&Labels, &Figures)]) -> io::Result<()> {
+        let mut begun = false;
+        for (process, figures) in processes {
+            for group in figures.groups() {
+                let Some(histogram) = &group.stalls else { continue };
+                if !begun {
+                    self.head(metric);
+                    begun = true;
+                }
+                self.histogram(process, histogram, &HistogramText::with_labels(metric, group_text(&group.name)))?;
             }
         }
         Ok(())
@@ -141,7 +167,10 @@ struct HistogramText {
 
 impl HistogramText {
     fn new(metric: &Metric, series: usize) -> Self {
-        let labels = labels_text(metric, series);
+        Self::with_labels(metric, labels_text(metric, series))
+    }
+
+    fn with_labels(metric: &Metric, labels: String) -> Self {
         let bounds = BOUNDS_S.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
         let buckets = bounds.map(|bound| {
             let mut labels = labels.clone();
@@ -157,6 +186,12 @@ impl HistogramText {
             labels,
         }
     }
+}
+
+fn group_text(name: &str) -> String {
+    let mut text = String::new();
+    push_text(&mut text, GROUP_LABEL, name);
+    text
 }
 
 fn labels_text(metric: &Metric, series: usize) -> String {

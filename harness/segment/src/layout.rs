@@ -19,7 +19,7 @@ use crate::size_class::SIZE_CLASSES;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HEAPGATE");
 
 /// Version of this layout. A reader of another version refuses the segment and names both.
-pub const ABI_VERSION: u64 = 3;
+pub const ABI_VERSION: u64 = 4;
 
 /// Slots where nobody asks for another number: enough for a service with 256 threads that allocate at once.
 pub const DEFAULT_SLOTS: usize = 256;

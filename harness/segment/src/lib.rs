@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`layout`] | the bytes: header, slots, phases, and the check that they are what they claim |
 //! | [`slot`] | one thread's counters, and the table of who owns which |
+//! | [`groups`] | groups of threads under different settings, and which slot is whose |
 //! | [`tally`] | one slot's counts at one moment |
 //! | [`histogram`] | the log-linear scale of latencies |
 //! | [`size_class`] | the same scale, coarser, for sizes |
@@ -41,6 +42,8 @@ pub mod arenas;
 pub mod clock;
 #[cfg(not(loom))]
 pub mod control;
+#[cfg(not(loom))]
+pub mod groups;
 #[cfg(not(loom))]
 pub mod identity;
 #[cfg(not(loom))]

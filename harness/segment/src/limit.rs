@@ -25,6 +25,38 @@ pub const SOFT_LIMIT_VARIABLE: &str = "HEAPGATE_SOFT_LIMIT";
 /// The least soft limit: below it a program of any use is all overhead, and the purges would never end.
 pub const LEAST_SOFT_LIMIT: u64 = 1 << 20;
 
+/// Suffixes of bytes, as people write them, and what they stand for.
+const BYTE_UNITS: [(&str, f64); 11] = [
+    ("", 1.0),
+    ("B", 1.0),
+    ("KiB", 1_024.0),
+    ("MiB", 1_048_576.0),
+    ("GiB", 1_073_741_824.0),
+    ("TiB", 1_099_511_627_776.0),
+    ("kB", 1e3),
+    ("KB", 1e3),
+    ("MB", 1e6),
+    ("GB", 1e9),
+    ("TB", 1e12),
+];
+
+/// Bytes as people write them, in settings and in `heapgate.toml`: `500 MiB`, `1.5GiB`, `4_096`. `None` if it is no number of
+/// bytes.
+#[must_use]
+pub fn parse_bytes(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
+    let (number, suffix) = (text[..split].replace('_', ""), text[split..].trim_start());
+    let scale = BYTE_UNITS.iter().find(|unit| unit.0 == suffix)?.1;
+    Some(plain_number(&number)? * scale).filter(|bytes| bytes.is_finite())
+}
+
+/// A number without sign or exponent.
+fn plain_number(text: &str) -> Option<f64> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    plain.then(|| text.parse().ok()).flatten().filter(|number: &f64| number.is_finite())
+}
+
 /// A soft limit on resident memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SoftLimit {
@@ -54,27 +86,13 @@ impl FromStr for SoftLimit {
     type Err = BadSoftLimit;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const UNITS: [(&str, f64); 10] = [
-            ("KiB", 1_024.0),
-            ("MiB", 1_048_576.0),
-            ("GiB", 1_073_741_824.0),
-            ("TiB", 1_099_511_627_776.0),
-            ("kB", 1e3),
-            ("MB", 1e6),
-            ("GB", 1e9),
-            ("TB", 1e12),
-            ("B", 1.0),
-            ("", 1.0),
-        ];
         let bad = || BadSoftLimit(text.to_owned());
         let trimmed = text.trim();
-        let number = |text: &str| text.trim_end().parse::<f64>().ok().filter(|number| number.is_finite());
         if let Some(percent) = trimmed.strip_suffix('%') {
-            let share = number(percent).ok_or_else(bad)? / 100.0;
+            let share = plain_number(percent.trim_end()).ok_or_else(bad)? / 100.0;
             return if share > 0.0 && share <= 1.0 { Ok(Self::Share(share)) } else { Err(bad()) };
         }
-        let unit = UNITS.iter().find_map(|(suffix, scale)| Some((trimmed.strip_suffix(suffix)?, scale)));
-        let bytes = unit.and_then(|(digits, scale)| Some(number(digits)? * scale)).ok_or_else(bad)?;
+        let bytes = parse_bytes(trimmed).ok_or_else(bad)?;
         if bytes >= LEAST_SOFT_LIMIT as f64 { Ok(Self::Bytes(bytes as u64)) } else { Err(bad()) }
     }
 }

@@ -11,7 +11,7 @@ use core::sync::atomic::{
     fence,
 };
 
-use crate::layout::OWNERS_OFFSET;
+use crate::steering::STEERING_OFFSET;
 
 /// Where it begins in a segment.
 pub const MAILBOX_OFFSET: usize = 2048;
@@ -55,8 +55,8 @@ pub(crate) mod word {
 /// Words of the mailbox.
 pub const MAILBOX_WORDS: usize = word::WORDS;
 
-const _: () = assert!(size_of::<crate::layout::Header>() <= MAILBOX_OFFSET);
-const _: () = assert!(MAILBOX_OFFSET + MAILBOX_WORDS * 8 <= OWNERS_OFFSET);
+// What is before it: see `groups`.
+const _: () = assert!(MAILBOX_OFFSET + MAILBOX_WORDS * 8 <= STEERING_OFFSET);
 
 /// What a process can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Which slots are owned: one word each, 0 while free, else the owner's thread id. Checked by loom.
+//! Which slots are owned: one word each. The lower half is 0 while it is free, else the owner's thread id; the upper half is
+//! the group that the slot is of, also while it is free. Checked by loom.
 
 #[cfg(not(loom))]
 use core::sync::atomic::AtomicU64;
@@ -9,20 +10,37 @@ use loom::sync::atomic::AtomicU64;
 #[cfg(loom)]
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Takes the first free slot for thread `tid`, which must not be 0; `None` if all are taken.
+/// Bits of a word below the group: those of the thread id.
+const GROUP_SHIFT: u32 = 32;
+
+/// Takes the first free slot for thread `tid`, which must not be 0 and fits 32 bits, of `group`; `None` if all are taken.
+/// A slot that is of another group, or was used by threads of none, is not taken for a group: its counts stay its group's.
 ///
 /// The successful exchange is an acquire that pairs with the release in [`retire`]: the new owner sees every count of
 /// the last one, and goes on counting with plain loads and stores.
-pub(crate) fn claim(owners: &[AtomicU64], tid: u64) -> Option<usize> {
-    owners.iter().position(|owner| {
+pub(crate) fn claim(owners: &[AtomicU64], tid: u64, group: u64, is_new: impl Fn(usize) -> bool) -> Option<usize> {
+    let take = |owner: &AtomicU64, free: u64| {
         // The plain load first: most of the words it passes are taken, and a load leaves their cache lines shared.
-        owner.load(Relaxed) == 0 && owner.compare_exchange(0, tid, Acquire, Relaxed).is_ok()
+        owner.load(Relaxed) == free && owner.compare_exchange(free, free | tid, Acquire, Relaxed).is_ok()
+    };
+    let of_group = owners.iter().position(|owner| take(owner, group << GROUP_SHIFT));
+    if of_group.is_some() || group == 0 {
+        return of_group;
+    }
+    owners.iter().enumerate().position(|(index, owner)| {
+        if !take(owner, 0) {
+            return false;
+        }
+        let is_new = is_new(index);
+        // Only now that it is known to hold nothing: or a reader would take a stranger's counts for the group's.
+        owner.store(if is_new { group << GROUP_SHIFT | tid } else { 0 }, Release);
+        is_new
     })
 }
 
-/// Gives a slot back. Only its owner may, and must not touch the slot afterwards.
+/// Gives a slot back; it stays its group's. Only its owner may, and must not touch the slot afterwards.
 pub(crate) fn retire(owner: &AtomicU64) {
-    owner.store(0, Release);
+    owner.store(owner.load(Relaxed) >> GROUP_SHIFT << GROUP_SHIFT, Release);
 }
 
 #[cfg(all(test, loom))]
@@ -53,7 +71,7 @@ mod loom_tests {
                     let shared = Arc::clone(&shared);
                     thread::spawn(move || {
                         let (owners, counter, overflow) = &*shared;
-                        if claim(owners, tid).is_some() {
+                        if claim(owners, tid, 0, |_| true).is_some() {
                             count(counter);
                             retire(&owners[0]);
                         } else {
@@ -80,7 +98,7 @@ mod loom_tests {
                     let shared = Arc::clone(&shared);
                     thread::spawn(move || {
                         let (owners, users) = &*shared;
-                        if let Some(index) = claim(owners, tid) {
+                        if let Some(index) = claim(owners, tid, 0, |_| true) {
                             assert_eq!(users[index].fetch_add(1, Relaxed), 0, "slot {index} has two owners");
                             users[index].fetch_sub(1, Relaxed);
                             retire(&owners[index]);
@@ -132,6 +150,33 @@ mod loom_tests {
             assert!(freed <= allocated, "{freed} freed of {allocated} allocated");
             allocating.join().unwrap();
             freeing.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_slot_of_one_group_is_never_owned_in_another() {
+        few_preemptions(|| {
+            let shared = Arc::new(([AtomicU64::new(0), AtomicU64::new(0)], [AtomicU64::new(0), AtomicU64::new(0)]));
+            let threads: Vec<_> = (1..=2)
+                .map(|group| {
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || {
+                        let (owners, counted_by) = &*shared;
+                        let is_new = |index: usize| counted_by[index].load(Relaxed) == 0;
+                        for _ in 0..2 {
+                            if let Some(index) = claim(owners, group, group, is_new) {
+                                let before = counted_by[index].load(Relaxed);
+                                assert!(before == 0 || before == group, "slot {index} is group {before}'s");
+                                counted_by[index].store(group, Relaxed);
+                                retire(&owners[index]);
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
         });
     }
 }

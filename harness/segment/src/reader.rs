@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Acquire};
 
 use crate::arenas::{ArenaReading, Counts};
 use crate::clock::{Anchor, ClockKind};
+use crate::groups::{Group, MAX_GROUPS, group_of, is_owned};
 use crate::histogram::BUCKETS;
 use crate::identity::read_text;
 use crate::layout::{
@@ -29,14 +30,16 @@ pub struct Reader<'a> {
     words: &'a [AtomicU64],
     shape: Shape,
     /// Of a copy whose slots were added up: what was lost by that.
-    folded: Option<Folded>,
+    folded: Option<Folded<'a>>,
 }
 
 /// What can't be seen of slots that were added up.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Folded {
+pub(crate) struct Folded<'a> {
     pub(crate) slots_used: usize,
     pub(crate) owned: usize,
+    /// The counters of each group's slots, added up; empty where there are no groups.
+    pub(crate) groups: &'a [AtomicU64],
 }
 
 impl<'a> Reader<'a> {
@@ -49,7 +52,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a copy whose slots were added up.
-    pub(crate) fn of_folded(words: &'a [AtomicU64], folded: Folded) -> Result<Self, LayoutError> {
+    pub(crate) fn of_folded(words: &'a [AtomicU64], folded: Folded<'a>) -> Result<Self, LayoutError> {
         Ok(Self { folded: Some(folded), ..Self::new(words)? })
     }
 
@@ -197,9 +200,43 @@ impl<'a> Reader<'a> {
     /// knows how many live.
     #[must_use]
     pub fn threads_now(&self) -> usize {
-        let owned =
-            || (0..self.slots_counted()).filter(|slot| self.word(layout::OWNERS_OFFSET + slot * 8) != 0).count();
+        let owned = || (0..self.slots_counted()).filter(|slot| is_owned(self.owner(*slot))).count();
         self.folded.map_or_else(owned, |folded| folded.owned)
+    }
+
+    fn owner(&self, slot: usize) -> u64 {
+        self.word(layout::OWNERS_OFFSET + slot * 8)
+    }
+
+    /// The groups that the process's threads are in.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        (1..=MAX_GROUPS).filter_map(|number| Group::read(number, |offset| self.word(offset))).collect()
+    }
+
+    /// What the threads of `group` have counted. What one group's threads allocated and another's freed is counted where it
+    /// happened, so what is live of one group alone may be off, even below zero.
+    #[must_use]
+    pub fn group_totals(&self, group: &Group) -> Totals {
+        if group.whole_process {
+            return self.totals();
+        }
+        let mut totals = Totals::default();
+        if let Some(folded) = &self.folded {
+            let own = folded.groups.chunks_exact(COUNTER_WORDS).nth(group.number.wrapping_sub(1)).unwrap_or_default();
+            for (total, word) in totals.0.iter_mut().zip(own) {
+                *total = word.load(Acquire);
+            }
+            return totals;
+        }
+        // Words outside, slots inside, counted anew, as in `total`.
+        let counters = layout::slots_offset(self.shape.slots) + offset_of!(Slot, counters);
+        for (word, total) in totals.0.iter_mut().enumerate() {
+            let own = (0..self.slots_counted()).filter(|&slot| group_of(self.owner(slot)) == group.number);
+            let words = own.map(|slot| self.word(counters + word * 8 + slot * SLOT_STRIDE));
+            *total = words.fold(0, u64::wrapping_add);
+        }
+        totals
     }
 
     /// Threads that ever claimed a slot, and threads that found none and used the overflow slot.

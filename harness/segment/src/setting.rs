@@ -38,6 +38,9 @@ pub enum Setting {
     SoftLimitBytes = 8,
 }
 
+/// The environment variable that lets a process be steered, where the program leaves it to the operator: `1`.
+pub const CONTROL_VARIABLE: &str = "HEAPGATE_CONTROL";
+
 /// Settings that a segment has room for.
 pub const MAX_SETTINGS: usize = 16;
 

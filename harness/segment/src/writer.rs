@@ -8,6 +8,7 @@ use core::sync::atomic::{
 
 use crate::arenas;
 use crate::clock::{Anchor, ClockKind};
+use crate::groups::{GROUPS_OFFSET, GroupRecord, MAX_GROUPS};
 use crate::identity::Identity;
 use crate::layout::{
     self, Counters, Gauge, Header, InterruptedSplit, LayoutError, Level, MAX_SAMPLE_PERIOD, OWNERS_OFFSET,
@@ -143,6 +144,18 @@ impl Writer {
         identity.write(&self.header().identity);
     }
 
+    /// What the segment says of group `number`, from 1.
+    ///
+    /// # Panics
+    /// If there can't be so many.
+    #[must_use]
+    pub fn group(&self, number: usize) -> &'static GroupRecord {
+        assert!((1..=MAX_GROUPS).contains(&number), "group {number} of {MAX_GROUPS}");
+        // SAFETY: `check` found room for OWNERS_OFFSET bytes at `base`, and more; the table ends before that, at a multiple of 8
+        // from the aligned base, and lives as long as the process (`from_raw`); only atomics.
+        unsafe { self.base.add(GROUPS_OFFSET).cast::<GroupRecord>().add(number - 1).as_ref() }
+    }
+
     /// The registry of arenas.
     pub(crate) fn arenas(&self) -> &'static arenas::Table {
         // SAFETY: `check` found room for the registry at this offset, a multiple of 4096 from the aligned base; only atomics.
@@ -175,9 +188,26 @@ impl Writer {
     /// [`Self::overflow`].
     #[must_use]
     pub fn claim(&self, tid: u64) -> Option<&'static Slot> {
+        self.claim_first(tid, 0)
+    }
+
+    /// The same for a thread of `group` (a number from 1; 0 for none) that has had no slot before.
+    #[must_use]
+    pub fn claim_first(&self, tid: u64, group: usize) -> Option<&'static Slot> {
+        let slot = self.claim_in(tid, group);
         let header = self.header();
-        if let Some(index) = owners::claim(self.owners(), tid) {
-            header.claims.fetch_add(1, Relaxed);
+        if slot.is_some() { &header.claims } else { &header.overflow_claims }.fetch_add(1, Relaxed);
+        slot
+    }
+
+    /// A slot of `group` (a number from 1; 0 for none) for thread `tid` (not 0), which is to give back the one that it has.
+    #[must_use]
+    pub fn claim_in(&self, tid: u64, group: usize) -> Option<&'static Slot> {
+        assert!(group <= MAX_GROUPS, "group {group} of {MAX_GROUPS}");
+        let header = self.header();
+        let tid = tid & u64::from(u32::MAX);
+        let is_new = |index| self.slot_at(index).is_new();
+        if let Some(index) = owners::claim(self.owners(), tid, group as u64, is_new) {
             // Release: a reader that counts this slot in finds the owner table as it was.
             header.slots_used.fetch_max(index as u64 + 1, Release);
             let slot = self.slot_at(index);
@@ -187,7 +217,6 @@ impl Writer {
             }
             Some(slot)
         } else {
-            header.overflow_claims.fetch_add(1, Relaxed);
             None
         }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use heapgate_segment::clock::ClockKind;
+use heapgate_segment::groups::GroupSettings;
 use heapgate_segment::histogram::BUCKETS;
 use heapgate_segment::identity::Identity;
 use heapgate_segment::layout::{
@@ -157,6 +158,63 @@ fn a_copy_says_what_the_segment_says() {
     phase.close(1, 1, None);
     phase.end();
     assert!(service.direct().phases().is_empty());
+}
+
+#[test]
+fn slots_stay_their_groups_and_a_copy_adds_them_up_by_group() {
+    let place = Place::new("groups");
+    let service = place.publish();
+    let mut buffer = Buffer::new();
+    let group = |number, name, whole_process| {
+        let settings = GroupSettings { name, share: 0.5, dirty_decay_ms: 10_000, muzzy_decay_ms: -1, whole_process };
+        service.writer.group(number).define(&settings);
+    };
+    group(1, "control", false);
+    group(2, "strict", false);
+    let count = |slot: &Slot, objects: u64| {
+        for _ in 0..objects {
+            if slot.count_alloc(8) {
+                slot.settle(service.writer.sums());
+            }
+        }
+        slot.record::<false>(Operation::Alloc, 100, false, objects);
+    };
+    // One of no group, one of each, and a second owner of the slot of group 2.
+    count(service.writer.claim(1).unwrap(), 1);
+    count(service.writer.claim_first(2, 1).unwrap(), 10);
+    let strict = service.writer.claim_first(3, 2).unwrap();
+    count(strict, 5);
+    service.writer.retire(strict);
+    let other = service.writer.claim_first(4, 1).unwrap();
+    assert!(!std::ptr::eq(other, strict), "group 2's slot is none of group 1's, free or not");
+    let again = service.writer.claim_in(5, 2).unwrap();
+    assert!(std::ptr::eq(again, strict));
+    count(again, 15);
+    // A slot that was used by threads of no group is never one's of a group.
+    let free = service.writer.claim(6).unwrap();
+    service.writer.retire(free);
+    assert!(!std::ptr::eq(service.writer.claim_in(7, 2).unwrap(), free));
+
+    service.entry.read(&mut buffer).unwrap();
+    for reader in [buffer.reader().unwrap(), service.direct()] {
+        let groups = reader.groups();
+        let found: Vec<_> = groups
+            .iter()
+            .map(|group| {
+                let totals = reader.group_totals(group);
+                (group.name.as_str(), totals.objects_allocated(), totals.timed_calls()[0].0)
+            })
+            .collect();
+        assert_eq!(found, [("control", 10, 10), ("strict", 20, 20)]);
+        assert_eq!((groups[1].dirty_decay_ms, groups[1].muzzy_decay_ms), (10_000, -1));
+        assert_eq!((reader.totals().objects_allocated(), reader.threads_now()), (31, 5));
+    }
+    same(buffer.reader().unwrap(), service.direct());
+
+    group(3, "whole", true);
+    service.entry.read(&mut buffer).unwrap();
+    let reader = buffer.reader().unwrap();
+    assert_eq!(reader.group_totals(&reader.groups()[2]).objects_allocated(), 31);
 }
 
 #[test]

@@ -7,18 +7,21 @@ use std::time::Instant;
 
 use heapgate_prometheus::text::CONTENT_TYPE;
 use heapgate_segment::layout::Level;
+use heapgate_segment::published::RequestError;
+use heapgate_segment::setting::{BadChange, Change};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::auth::Credentials;
 use super::body::AnswerBody;
 use super::connections::Answering;
 use super::{Shared, host, limits};
-use crate::agent::LevelError;
+use crate::agent::{LevelError, SettingError};
 use crate::page;
 use crate::snapshot::Snapshot;
 
@@ -37,6 +40,16 @@ struct LevelRequest {
     process: String,
     /// The level's name.
     level: String,
+}
+
+/// What a request for a change of a setting says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettingRequest {
+    /// The process's `id` in `/api/processes`.
+    process: String,
+    /// `NAME=VALUE`, or an action, as `heapgate tune` takes them.
+    setting: String,
 }
 
 /// How figures are asked for.
@@ -87,7 +100,7 @@ impl Shared {
         let path = request.uri().path();
         let wanted = match path {
             "/metrics" | "/" | "/page.css" | "/page.js" | "/api/processes" => [Method::GET, Method::HEAD].as_slice(),
-            "/api/level" => &[Method::POST],
+            "/api/level" | "/api/setting" => &[Method::POST],
             _ => return plain(Plain::text(StatusCode::NOT_FOUND, "not here; see / and /metrics"), answering),
         };
         if !wanted.contains(request.method()) {
@@ -116,7 +129,8 @@ impl Shared {
                 };
                 self.figures(JSON_TYPE, asked, answering, write).await
             }
-            "/api/level" => plain(self.level(request).await, answering),
+            "/api/level" => plain(self.level(request).await.unwrap_or_else(|refused| refused), answering),
+            "/api/setting" => plain(self.setting(request).await.unwrap_or_else(|refused| refused), answering),
             _ => asset(path, answering),
         }
     }
@@ -179,57 +193,77 @@ impl Shared {
         snapshot
     }
 
-    async fn level(&self, request: Request<Incoming>) -> Plain {
+    async fn level(&self, request: Request<Incoming>) -> Result<Plain, Plain> {
+        let LevelRequest { process, level } = self.permitted(request, "{\"process\": ID, \"level\": NAME}").await?;
+        let Some(level) = Level::ALL.into_iter().find(|known| known.name() == level) else {
+            let names = Level::ALL.map(Level::name).join(", ");
+            return Err(Plain::text(StatusCode::BAD_REQUEST, format!("no such level; there are {names}")));
+        };
+        let agent = self.agent.clone();
+        let changed = tokio::task::spawn_blocking(move || agent.set_level(&process, level)).await;
+        Ok(match changed {
+            Ok(Ok(())) => Plain(StatusCode::OK, JSON_TYPE, format!("{{\"level\":\"{}\"}}\n", level.name())),
+            Ok(Err(error @ LevelError::NoProcess)) => Plain::text(StatusCode::NOT_FOUND, error.to_string()),
+            Ok(Err(error)) => Plain::text(StatusCode::CONFLICT, error.to_string()),
+            Err(error) => Plain::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        })
+    }
+
+    async fn setting(&self, request: Request<Incoming>) -> Result<Plain, Plain> {
+        let form = "{\"process\": ID, \"setting\": \"NAME=VALUE\"}";
+        let SettingRequest { process, setting } = self.permitted(request, form).await?;
+        let change: Change =
+            setting.parse().map_err(|error: BadChange| Plain::text(StatusCode::BAD_REQUEST, error.to_string()))?;
+        let (agent, name) = (self.agent.clone(), change.setting.name());
+        let changed = tokio::task::spawn_blocking(move || agent.set_setting(&process, &change)).await;
+        Ok(match changed {
+            Ok(Ok(value)) => {
+                Plain(StatusCode::OK, JSON_TYPE, format!("{{\"setting\":\"{name}\",\"value\":{value}}}\n"))
+            }
+            Ok(Err(error)) => Plain::text(status_of(&error), error.to_string()),
+            Err(error) => Plain::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        })
+    }
+
+    /// What a request for control says, of one that shows the token; `form` is how it should look.
+    async fn permitted<T: DeserializeOwned>(&self, request: Request<Incoming>, form: &str) -> Result<T, Plain> {
         let Some(token) = &self.control else {
-            let text = "levels can't be changed: heapgate serve was started without --allow-control";
-            return Plain::text(StatusCode::FORBIDDEN, text);
+            let text = "nothing can be changed: heapgate serve was started without --allow-control";
+            return Err(Plain::text(StatusCode::FORBIDDEN, text));
         };
         match request.headers().get(TOKEN_HEADER) {
             Some(shown) if token.is(shown.as_bytes()) => {}
-            Some(_) => return Plain::text(StatusCode::FORBIDDEN, "the control token is wrong"),
+            Some(_) => return Err(Plain::text(StatusCode::FORBIDDEN, "the control token is wrong")),
             None => {
                 let text = format!("the header {TOKEN_HEADER} must have the control token");
-                return Plain::text(StatusCode::FORBIDDEN, text);
+                return Err(Plain::text(StatusCode::FORBIDDEN, text));
             }
         }
         let too_long =
             || Plain::text(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {} bytes", limits::MAX_BODY_BYTES));
         if request.body().size_hint().lower() > limits::MAX_BODY_BYTES as u64 {
-            return too_long();
+            return Err(too_long());
         }
-        let body = match timeout(
-            self.timeouts.body,
-            Limited::new(request.into_body(), limits::MAX_BODY_BYTES).collect(),
-        )
-        .await
-        {
+        let body = Limited::new(request.into_body(), limits::MAX_BODY_BYTES).collect();
+        let body = match timeout(self.timeouts.body, body).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_long(),
-            Ok(Err(_)) => return Plain::text(StatusCode::BAD_REQUEST, "the request's body could not be read"),
-            Err(_) => return Plain::text(StatusCode::REQUEST_TIMEOUT, "the request's body took too long"),
-        };
-        let asked = match serde_json::from_slice::<LevelRequest>(&body) {
-            Ok(asked) => asked,
-            Err(error) => {
-                return Plain::text(
-                    StatusCode::BAD_REQUEST,
-                    format!("not {{\"process\": ID, \"level\": NAME}}: {error}"),
-                );
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(too_long()),
+            Ok(Err(_)) => {
+                return Err(Plain::text(StatusCode::BAD_REQUEST, "the request's body could not be read"));
             }
+            Err(_) => return Err(Plain::text(StatusCode::REQUEST_TIMEOUT, "the request's body took too long")),
         };
-        let Some(level) = Level::ALL.into_iter().find(|level| level.name() == asked.level) else {
-            let names = Level::ALL.map(Level::name).join(", ");
-            return Plain::text(StatusCode::BAD_REQUEST, format!("no such level; there are {names}"));
-        };
-        let agent = self.agent.clone();
-        let id = asked.process;
-        let changed = tokio::task::spawn_blocking(move || agent.set_level(&id, level)).await;
-        match changed {
-            Ok(Ok(())) => Plain(StatusCode::OK, JSON_TYPE, format!("{{\"level\":\"{}\"}}\n", level.name())),
-            Ok(Err(error @ LevelError::NoProcess)) => Plain::text(StatusCode::NOT_FOUND, error.to_string()),
-            Ok(Err(error)) => Plain::text(StatusCode::CONFLICT, error.to_string()),
-            Err(error) => Plain::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        }
+        serde_json::from_slice(&body)
+            .map_err(|error| Plain::text(StatusCode::BAD_REQUEST, format!("not {form}: {error}")))
+    }
+}
+
+fn status_of(error: &SettingError) -> StatusCode {
+    match error {
+        SettingError::NoProcess | SettingError::Request(RequestError::Ended) => StatusCode::NOT_FOUND,
+        SettingError::Path => StatusCode::FORBIDDEN,
+        SettingError::Request(RequestError::Hangs(_) | RequestError::NoAnswer(_)) => StatusCode::GATEWAY_TIMEOUT,
+        SettingError::Request(_) => StatusCode::CONFLICT,
     }
 }
 

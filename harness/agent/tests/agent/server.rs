@@ -148,6 +148,35 @@ fn a_level_is_changed_with_the_token_only_and_only_where_that_is_allowed() {
     assert!(open.folder.path().exists() && open.published.entry.path.exists());
 }
 
+#[test]
+fn a_setting_is_asked_for_with_the_same_token_and_a_file_is_never_named_from_elsewhere() {
+    let body = |id: &str, setting: &str| format!("{{\"process\": \"{id}\", \"setting\": \"{setting}\"}}");
+    let (pid, start_time) = own();
+    let id = format!("tokenizer.{pid}.{start_time}");
+    const RIGHT: &str = "X-Heapgate-Token: a-token-of-this-test\r\n";
+
+    let closed = serving(|_, _| {});
+    let refused = closed.server.post("/api/setting", RIGHT, &body(&id, "purge"));
+    assert_eq!((refused.status, refused.text().contains("--allow-control")), (403, true));
+
+    let open = serving(|settings, folder| settings.control = Some(token(folder)));
+    for (headers, body, status, words) in [
+        ("", body(&id, "purge"), 403, "must have the control token"),
+        ("X-Heapgate-Token: a-token-of-this-tesT\r\n", body(&id, "purge"), 403, "wrong"),
+        (RIGHT, body(&id, "decay=1"), 400, "there is no setting 'decay'"),
+        (RIGHT, body(&id, "dirty_decay_ms=-2"), 400, "-1 to 3600000"),
+        (RIGHT, body(&id, "heap_profile_dump=/tmp/x"), 403, "heapgate tune"),
+        (RIGHT, body("nobody.1.1", "purge"), 404, "/api/processes"),
+        (RIGHT, "{}".to_owned(), 400, "NAME=VALUE"),
+        // The file is one without a process that looks into it.
+        (RIGHT, body(&id, "purge"), 409, "takes no requests"),
+    ] {
+        let answer = open.server.post("/api/setting", headers, &body);
+        assert_eq!(answer.status, status, "{headers}{body}: {}", answer.text());
+        assert!(answer.text().contains(words), "{body}: {}", answer.text());
+    }
+}
+
 /// More descriptors than a shell gives: the test's own ends of a thousand connections.
 fn raise_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

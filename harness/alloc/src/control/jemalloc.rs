@@ -104,7 +104,7 @@ pub(crate) fn decay_ms(of: Decay) -> Result<i64> {
     read::<isize>(of.controls()[0]).map(|ms| ms as i64)
 }
 
-/// Sets it for new arenas and for all there are. Returns what jemalloc has now.
+/// Sets it for new arenas and for all there are, but for those of groups with one of their own. Returns what jemalloc has now.
 pub(crate) fn set_decay_ms(of: Decay, ms: i64) -> Result<i64> {
     let [of_new, of_one] = of.controls();
     let value = ms as isize;
@@ -114,7 +114,7 @@ pub(crate) fn set_decay_ms(of: Decay, ms: i64) -> Result<i64> {
     // SAFETY: the name is a C string, and `mib` has room for `depth` numbers.
     told(of_one, unsafe { mallctlnametomib(of_one.as_ptr(), mib.as_mut_ptr(), &raw mut depth) })?;
     for arena in 0..read::<u32>(c"arenas.narenas")? as usize {
-        if !is_initialized(arena)? {
+        if is_groups(of, arena) || !is_initialized(arena)? {
             continue;
         }
         mib[1] = arena;
@@ -138,6 +138,23 @@ pub(crate) fn set_decay_ms(of: Decay, ms: i64) -> Result<i64> {
     }
     let found = decay_ms(of)?;
     if found == ms { Ok(found) } else { Err(JemallocError::ReadBack { control: of_new, wanted: ms, found }) }
+}
+
+/// Whether a group of threads gave the arena its decay, which stays.
+fn is_groups(of: Decay, arena: usize) -> bool {
+    #[cfg(feature = "groups")]
+    {
+        use crate::groups::Pages;
+        match of {
+            Decay::Dirty => Pages::Dirty.is_kept(arena),
+            Decay::Muzzy => Pages::Muzzy.is_kept(arena),
+        }
+    }
+    #[cfg(not(feature = "groups"))]
+    {
+        _ = (of, arena);
+        false
+    }
 }
 
 fn is_initialized(arena: usize) -> Result<bool> {

@@ -28,16 +28,13 @@ use std::io;
 use std::time::Duration;
 
 use heapgate_segment::limit::{BadSoftLimit, SOFT_LIMIT_VARIABLE, SoftLimit, memory_limit_bytes};
+pub use heapgate_segment::setting::CONTROL_VARIABLE;
 use heapgate_segment::setting::Setting;
 
 pub use pressure::Pressure;
 pub use soft_limit::Step;
 
 pub(crate) use apply::{announce, obey, tick};
-
-/// The variable of the environment that makes a program take requests where its code leaves that to the operator
-/// ([`Control::from_environment`]).
-pub const CONTROL_VARIABLE: &str = "HEAPGATE_CONTROL";
 
 /// Why a setting was not changed. All is as it was.
 #[derive(Debug)]

@@ -9,10 +9,11 @@ use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use heapgate_alloc::control::{self, Control};
+use heapgate_alloc::groups::{Decay, Groups, Running};
 use heapgate_alloc::segment::layout::Level;
 use heapgate_alloc::segment::mailbox::{self, Request};
 use heapgate_alloc::segment::published::{self, Buffer, Entry, RequestError};
-use heapgate_alloc::segment::setting::{Change, Setting};
+use heapgate_alloc::segment::setting::Setting;
 use heapgate_alloc::segment::steering::Steering;
 
 use crate::OBJECT;
@@ -57,6 +58,10 @@ impl Child {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("text");
         line.trim_end().to_owned()
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
     }
 
     pub fn request(&self, request: &Request) -> Result<i64, RequestError> {
@@ -159,6 +164,7 @@ pub fn run(scenario: &str) {
     println!("ready");
     let mut leak = Vec::new();
     let mut peak = 0;
+    let mut groups = None;
     for question in std::io::stdin().lines() {
         let question = question.expect("text");
         match question.split(' ').collect::<Vec<_>>()[..] {
@@ -166,6 +172,14 @@ pub fn run(scenario: &str) {
             ["churn"] => peak = churn(),
             ["leak"] => leak = megabytes(128),
             ["drop"] => leak = Vec::new(),
+            ["groups"] => groups = Some(three_groups()),
+            ["refresh"] => groups.expect("groups").refresh().expect("figures"),
+            ["bind", name] => {
+                let group = groups.and_then(|groups| groups.named(name)).expect("a group");
+                let bind = move || groups.expect("groups").bind_thread(group);
+                std::thread::spawn(bind).join().expect("it ends").expect("bound");
+                return_line("bound");
+            }
             ["asked"] => return_line(ASKED.load(Relaxed)),
             ["relieved"] => return_line(RELIEVED.load(Relaxed)),
             ["peak"] => return_line(peak),
@@ -182,11 +196,16 @@ pub fn run(scenario: &str) {
             }
             _ => panic!("no question {question}"),
         }
-        if matches!(question.as_str(), "garbage" | "churn" | "leak" | "drop") {
+        if matches!(question.as_str(), "garbage" | "churn" | "leak" | "drop" | "groups" | "refresh") {
             println!();
         }
     }
     drop(leak);
+}
+
+fn three_groups() -> Running {
+    let groups = Groups::new().group("control", 1, Decay::UNCHANGED).group("strict", 1, Decay::STRICT);
+    groups.group("dirty", 1, Decay { dirty_ms: Some(77), muzzy_ms: None }).start().expect("groups")
 }
 
 fn return_line(answer: impl std::fmt::Display) {
@@ -232,7 +251,7 @@ fn load() {
     let is_over = AtomicBool::new(false);
     let (allocated, freed) = (AtomicU64::new(0), AtomicU64::new(0));
     println!("ready");
-    std::thread::scope(|scope| {
+    let longest_purge = std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (is_over, allocated, freed) = (&is_over, &allocated, &freed);
             scope.spawn(move || {
@@ -257,18 +276,24 @@ fn load() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 33) % below
             };
+            let mut longest_purge = Duration::ZERO;
             for _ in 0..CHANGES {
                 let (setting, value) = random_change(&mut random);
+                let begin = Instant::now();
                 control::set(setting, value).unwrap_or_else(|error| panic!("{setting} = {value}: {error}"));
+                if setting == Setting::Purge {
+                    longest_purge = longest_purge.max(begin.elapsed());
+                }
             }
+            longest_purge
         });
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).expect("text");
         assert_eq!(line, "end\n");
-        changes.join().expect("all were made");
+        let longest = changes.join().expect("all were made");
         is_over.store(true, Relaxed);
+        longest
     });
-    let _: Change = "purge".parse().expect("a change");
-    println!("{CHANGES} {} {}", allocated.load(Relaxed), freed.load(Relaxed));
+    println!("{CHANGES} {} {} {}", allocated.load(Relaxed), freed.load(Relaxed), longest_purge.as_nanos());
     let _ = std::io::stdin().read_line(&mut String::new());
 }

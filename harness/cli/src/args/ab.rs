@@ -6,6 +6,7 @@ use heapgate_core::gate::{calibrate, compare};
 use heapgate_core::render::page::Against;
 use heapgate_core::report::Report;
 
+use super::ab_live::Live;
 use super::exports::Exports;
 use super::figures::{Figures, Measured};
 use super::{Global, selection::Selection, shown::Shown};
@@ -20,6 +21,10 @@ use crate::sides::{self, Side};
 ///
 /// What noisy machines need: whatever disturbs one side disturbs the other as well, so differences of a few percent in
 /// resident memory, stalls and speed can be told. A plays the baseline, B is judged; exit codes are the gate's.
+///
+/// With --live, the groups (or versions) of a service that runs are compared with each other, window by window, by a test
+/// that may be looked at at any time. Exit codes then: 0 everything is decided, or nothing can be worse by 15%; 3 a version is
+/// worse by 15%; 4 undecided.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
 pub struct Ab {
@@ -27,7 +32,7 @@ pub struct Ab {
     selection: Selection,
     /// The side that plays the baseline: an allocator with settings, or a program (a heapgate, or a bench of
     /// `heapgate_bench::main!`)
-    #[arg(long, value_name = "SPEC|FILE", requires = "b", required_unless_present = "base")]
+    #[arg(long, value_name = "SPEC|FILE", requires = "b", required_unless_present_any = ["base", "live", "pid"])]
     a: Option<String>,
     /// The side that is judged, of the same kind
     #[arg(long, value_name = "SPEC|FILE", requires = "a")]
@@ -35,6 +40,8 @@ pub struct Ab {
     /// Build this git revision in a worktree, and judge the present tree against it
     #[arg(long, value_name = "REV", conflicts_with_all = ["a", "b"])]
     base: Option<String>,
+    #[command(flatten)]
+    live: Live,
     #[command(flatten)]
     budget: Budget,
     #[command(flatten)]
@@ -51,10 +58,15 @@ const EXAMPLES: &str = "\
 Examples:
   heapgate ab tokenize/hf-wordpiece --a jemalloc --b jemalloc:dirty_decay_ms=0
   heapgate ab --base main --bench index       the present tree against main, in a pull request
-  heapgate ab --a target/old/heapgate --b target/release/heapgate";
+  heapgate ab --a target/old/heapgate --b target/release/heapgate
+  heapgate ab --live tokenizer                which group of a running service does better
+  heapgate ab --live tokenizer --by version --until-decided --duration 3600";
 
 impl Ab {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
+        if self.live.is_meant() {
+            return self.live.execute(self.selection.duration(), self.shown.json, global);
+        }
         self.exports.check()?;
         let destinations = self.figures.destinations("ab")?;
         let config = global.config()?.interleaved();

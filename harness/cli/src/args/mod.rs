@@ -2,6 +2,7 @@
 //! them out.
 
 mod ab;
+mod ab_live;
 mod baseline;
 mod budget;
 mod calibrate;

@@ -107,6 +107,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// How long to go on, if the command line says.
+    pub fn duration(&self) -> Option<Duration> {
+        self.duration.map(Duration::from_secs)
+    }
+
     /// Where the workloads come from.
     ///
     /// # Errors

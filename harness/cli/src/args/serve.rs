@@ -43,7 +43,7 @@ pub struct Serve {
     /// A name, beside loopback's and the address, under which the live page answers; may be repeated
     #[arg(long = "allowed-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
-    /// Let whoever has the control token change the level of processes
+    /// Let whoever has the control token change the level and the settings of processes
     #[arg(long, requires = "control_token_file")]
     allow_control: bool,
     /// The control token: a file that only its owner may read

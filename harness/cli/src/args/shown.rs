@@ -16,7 +16,7 @@ pub struct Shown {
     verbose: bool,
     /// Print the verdict as JSON instead of a table
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 impl Shown {

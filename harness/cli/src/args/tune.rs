@@ -1,13 +1,12 @@
 //! `heapgate tune`: settings of running processes.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::{ArgGroup, Args};
 use heapgate_core::exit;
 use heapgate_core::metric::Unit;
 use heapgate_core::render::{hanging, human};
-use heapgate_segment::mailbox::{Command, Request};
 use heapgate_segment::published::{self, Entry, RequestError};
 use heapgate_segment::setting::{Change, Preset, Setting};
 use serde::Serialize;
@@ -63,9 +62,6 @@ fn preset(text: &str) -> Result<Preset, String> {
     let found = Preset::ALL.into_iter().find(|preset| preset.name() == text);
     found.ok_or_else(|| format!("there are: {}", Preset::ALL.map(Preset::name).join(", ")))
 }
-
-/// Most time for one change: a purge of some GiB takes seconds.
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// What became of one process.
 #[derive(Debug, Serialize)]
@@ -156,14 +152,6 @@ impl Tune {
     }
 }
 
-fn ask(entry: &Entry, command: Command, change: &Change) -> Result<i64, RequestError> {
-    let mut request = Request { command: command as u64, text: change.text.clone(), ..Request::default() };
-    request.arguments[..2].copy_from_slice(&[change.setting as u64, change.value.cast_unsigned()]);
-    let answer = entry.request(&request, LONGEST, &|| false)?;
-    // Never cancelled.
-    Ok(answer.unwrap_or_default().values[0].cast_signed())
-}
-
 /// Makes the changes, or, without any, looks at what there is. An exit code, too.
 fn steer(entry: &Entry, changes: &[Change]) -> (Process, u8) {
     let mut process = Process { service: entry.name.clone(), pid: entry.pid, settings: Vec::new(), error: None };
@@ -182,10 +170,9 @@ fn steer(entry: &Entry, changes: &[Change]) -> (Process, u8) {
         };
         let begin = Instant::now();
         if !setting.is_action() && !changes.is_empty() {
-            done.before = ask(entry, Command::GetSetting, change).ok();
+            done.before = entry.get_setting(setting).ok();
         }
-        let command = if changes.is_empty() { Command::GetSetting } else { Command::SetSetting };
-        match ask(entry, command, change) {
+        match if changes.is_empty() { entry.get_setting(setting) } else { entry.set_setting(change) } {
             Ok(value) => {
                 done.value = Some(value);
                 done.acknowledged_ms = Some(begin.elapsed().as_secs_f64() * 1e3);

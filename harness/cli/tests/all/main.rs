@@ -16,6 +16,7 @@ mod help;
 mod history;
 mod inject;
 mod leaks;
+mod live;
 mod merge;
 mod models;
 mod objects;

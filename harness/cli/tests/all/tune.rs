@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::server::Server;
 use crate::common::{HEAPGATE, Place, Ran};
 
 /// A process that is published, until it is dropped.
@@ -104,4 +105,49 @@ fn what_cannot_be_changed_is_an_error_that_says_why() {
     // One refusal among several changes: the others are made.
     let mixed = heapgate(&place, &format!("tune --pid {pid} heap_profile=true muzzy_decay_ms=7 --json")).ends_with(1);
     assert_eq!(mixed.json()["processes"][0]["settings"][1]["value"], 7);
+}
+
+#[test]
+fn a_setting_is_changed_through_the_agent_with_its_token_and_not_without() {
+    let place = Place::new();
+    let service = Service::start(&place, "tokenizer", "1");
+    place.write("token", "a-token-of-this-test\n");
+    place.shell("chmod 600 token").ends_with(0);
+    let run = place.path("run");
+    let agent = |control: &'static str| {
+        Server::start(
+            |port| {
+                let mut command = place.command(&format!("serve --listen 127.0.0.1:{port} {control}"));
+                command.env("HEAPGATE_RUNTIME_DIR", &run);
+                command
+            },
+            |server| server.ask("GET /healthz", "").is_some(),
+        )
+    };
+    let [open, closed] = ["--allow-control --control-token-file token", ""].map(agent);
+    let processes = open.ask("GET /api/processes", "").expect("an answer");
+    let id = processes.split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an id");
+    let body = format!("{{\"process\": \"{id}\", \"setting\": \"dirty_decay_ms=250\"}}");
+    let token = "X-Heapgate-Token: a-token-of-this-test\r\n";
+    let change = |server: &Server, headers: &str| server.send("POST /api/setting", headers, &body).expect("an answer");
+    let value = || {
+        let shown = heapgate(&place, &format!("tune --pid {} --json", service.id())).ends_with(0).json();
+        shown["processes"][0]["settings"][0]["value"].as_i64()
+    };
+    assert!(change(&closed, token).contains("--allow-control"));
+    assert!(change(&open, "").contains("403"));
+    assert_eq!(value(), Some(10_000));
+    let made = change(&open, token);
+    assert!(made.contains(" 200 ") && made.contains("{\"setting\":\"dirty_decay_ms\",\"value\":250}"), "{made}");
+    assert_eq!(value(), Some(250));
+}
+
+#[test]
+fn a_measured_trial_is_not_steered_by_what_is_meant_for_services() {
+    let place = Place::new();
+    let trial = "embed/index-heap --steps 2 -n 1";
+    let variables = [("HEAPGATE_CONTROL", "1"), ("HEAPGATE_SOFT_LIMIT", "nonsense")];
+    // Which a process that takes it would end with.
+    Ran::of(place.command("trial embed/index-heap --steps 1").envs(variables)).ends_with(2).says(&["no soft limit"]);
+    Ran::of(place.command(&format!("run {trial}")).envs(variables)).ends_with(0);
 }

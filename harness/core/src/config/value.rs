@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use heapgate_segment::limit::parse_bytes;
+
 use crate::metric::Unit;
 
 /// A value that doesn't fit its metric: what is wrong, and what would be right.
@@ -12,18 +14,6 @@ pub struct BadValue(pub String);
 /// Suffixes and what they stand for.
 type Suffixes = &'static [(&'static str, f64)];
 
-const BYTES: Suffixes = &[
-    ("B", 1.0),
-    ("KiB", 1_024.0),
-    ("MiB", 1_048_576.0),
-    ("GiB", 1_073_741_824.0),
-    ("TiB", 1_099_511_627_776.0),
-    ("kB", 1e3),
-    ("KB", 1e3),
-    ("MB", 1e6),
-    ("GB", 1e9),
-    ("TB", 1e12),
-];
 const NANOS: Suffixes = &[("ns", 1.0), ("µs", 1e3), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
 const PER_SECOND: Suffixes = &[("/s", 1.0)];
 const SHARE: Suffixes = &[("%", 0.01)];
@@ -74,8 +64,8 @@ pub fn parse_soft(text: &str) -> Result<f64, BadValue> {
 /// If it isn't a number, is negative, or has the suffix of another unit.
 pub fn parse_hard(text: &str, unit: Unit) -> Result<f64, BadValue> {
     let suffixes = match unit {
+        Unit::Bytes => return parse_bytes(text).ok_or_else(|| bad_hard(text, unit)),
         Unit::Count => &[],
-        Unit::Bytes => BYTES,
         Unit::Nanos => NANOS,
         Unit::PerSecond => PER_SECOND,
         Unit::Share => SHARE,
@@ -85,9 +75,11 @@ pub fn parse_hard(text: &str, unit: Unit) -> Result<f64, BadValue> {
     let (number, suffix) = (trimmed[..split].replace('_', ""), trimmed[split..].trim_start());
     let factor = if suffix.is_empty() { Some(1.0) } else { suffixes.iter().find(|s| s.0 == suffix).map(|s| s.1) };
     let value = positive(&number).zip(factor).map(|(number, factor)| number * factor);
-    value.filter(|v| v.is_finite()).ok_or_else(|| {
-        BadValue(format!("'{text}' is no hard limit of this metric; write {}, or false for none", examples(unit)))
-    })
+    value.filter(|v| v.is_finite()).ok_or_else(|| bad_hard(text, unit))
+}
+
+fn bad_hard(text: &str, unit: Unit) -> BadValue {
+    BadValue(format!("'{text}' is no hard limit of this metric; write {}, or false for none", examples(unit)))
 }
 
 /// A plain number that is neither negative nor infinite.

@@ -24,6 +24,7 @@ pub mod junit;
 mod label;
 pub mod leaks;
 pub mod list;
+pub mod live;
 pub mod markdown;
 pub mod metrics_doc;
 pub mod otava;

@@ -2,6 +2,7 @@
 //! whether it is more than chance, many tests at once, seeded randomness. Nothing here measures or does I/O.
 
 pub mod binomial;
+pub mod blocks;
 pub mod change_points;
 pub mod histogram;
 pub mod multiple;

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use heapgate_segment::clock::Anchor;
 use heapgate_segment::control::Control;
 use heapgate_segment::layout::{self, Level};
+use heapgate_segment::limit::SOFT_LIMIT_VARIABLE;
 use heapgate_segment::map::{Mapping, create_file};
 use heapgate_segment::reader::Reader;
+use heapgate_segment::setting::CONTROL_VARIABLE;
 use heapgate_segment::stacks::{STACKS_VARIABLE, Settings as Sampling};
 
 use super::death::Death;
@@ -201,6 +203,9 @@ fn start(
         .envs(SINGLE_THREADED)
         .env_remove("LD_PRELOAD")
         .env_remove("GLIBC_TUNABLES")
+        // What is meant for services: a soft limit would be measured in place of the program.
+        .env_remove(CONTROL_VARIABLE)
+        .env_remove(SOFT_LIMIT_VARIABLE)
         .envs(planned.environment.iter().map(|(k, v)| (k, v)))
         .env(layout::SEGMENT_VARIABLE.to_string_lossy().as_ref(), format!("fd:{}", segment.as_raw_fd()))
         .stdin(Stdio::null())

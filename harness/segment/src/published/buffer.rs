@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::entry::open;
 use super::settled::SIGN_BYTES;
 use super::{Entry, MAX_PUBLISHED_SLOTS, Settled};
+use crate::groups::{MAX_GROUPS, group_of, is_owned};
 use crate::layout::{
     self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Header, LATENCY_GROUPS, LatencyGroup, LayoutError,
     OWNERS_OFFSET, SLOT_STRIDE, Shape, Slot,
@@ -30,6 +31,9 @@ const ALLOCATED_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters
 /// Where the histograms of latencies begin.
 pub(super) const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_of!(Counters, latencies);
 
+/// Where the image keeps the counters of all slots, added up: in its overflow slot.
+const SUMS_OFFSET: usize = layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + offset_of!(Slot, counters);
+
 /// Memory that published files are read into, one after the other: 330 KiB, of which 128 KiB are never touched.
 pub struct Buffer {
     image: Box<[AtomicU64]>,
@@ -37,7 +41,12 @@ pub struct Buffer {
     /// How much of each slot is read, bytes: up to the last group of latencies that its thread has touched. Copying is most of
     /// what reading costs. 0 where it has settled.
     lengths: Vec<usize>,
-    folded: Folded,
+    slots_used: usize,
+    owned: usize,
+    /// The group of each slot that was in use, 0 for none.
+    group_of_slot: Vec<usize>,
+    /// The counters of each group's slots, added up. Empty as long as no file had groups: most have none.
+    groups: Vec<AtomicU64>,
 }
 
 /// Whether what was remembered of a file holds.
@@ -121,7 +130,15 @@ impl Buffer {
     #[must_use]
     pub fn new() -> Self {
         let image = (0..IMAGE.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        Self { image, scratch: vec![0; SLOT_STRIDE].into(), lengths: Vec::new(), folded: Folded::default() }
+        Self {
+            image,
+            scratch: vec![0; SLOT_STRIDE].into(),
+            lengths: Vec::new(),
+            slots_used: 0,
+            owned: 0,
+            group_of_slot: Vec::new(),
+            groups: Vec::new(),
+        }
     }
 
     /// What was read last, with the figures of all slots added up.
@@ -129,7 +146,8 @@ impl Buffer {
     /// # Errors
     /// If nothing was read, or the last attempt failed.
     pub fn reader(&self) -> Result<Reader<'_>, LayoutError> {
-        Reader::of_folded(&self.image, self.folded)
+        let folded = Folded { slots_used: self.slots_used, owned: self.owned, groups: &self.groups };
+        Reader::of_folded(&self.image, folded)
     }
 
     /// Reads the file of `entry`, with what is remembered of it and the time.
@@ -176,6 +194,7 @@ impl Buffer {
         self.image[layout::slots_offset(IMAGE.slots) / 8..IMAGE.arenas_offset() / 8]
             .iter_mut()
             .for_each(|word| *word.get_mut() = 0);
+        self.groups.iter_mut().for_each(|word| *word.get_mut() = 0);
         let offset_of_slot = |slot: usize| (layout::slots_offset(shape.slots) + slot * SLOT_STRIDE) as u64;
 
         // All that counts frees before all that counts allocations, in every slot: see `Counters`.
@@ -190,12 +209,12 @@ impl Buffer {
                 continue;
             }
             read_whole(file, &mut self.scratch[..ALLOCATED_OFFSET], offset_of_slot(slot))?;
-            add(&mut self.image, 0..ALLOCATED_OFFSET, &self.scratch);
+            self.add(slot, 0..ALLOCATED_OFFSET);
             self.lengths.push(length_of(&self.scratch));
         }
         // What quiet threads have counted is the same at any moment, so long as the second look finds them so.
         if let Some((settled, _)) = settled {
-            add_words(&mut self.image, offset_of!(Slot, counters), settled.sum().iter().copied());
+            add_words(&mut self.image[SUMS_OFFSET / 8..], settled.sum().iter().copied());
         }
         // The header anew: an object whose free was seen may come from a slot that nobody had used before, and sums and
         // gauges should be of the same moment as the rest.
@@ -211,13 +230,15 @@ impl Buffer {
             let length = length.max(SIGN_BYTES);
             read_whole(file, &mut self.scratch[..length], offset_of_slot(slot))?;
             if !is_settled {
-                add(&mut self.image, ALLOCATED_OFFSET..length, &self.scratch);
+                self.add(slot, ALLOCATED_OFFSET..length);
             }
             if let (Some((settled, now)), Some(index)) = (&mut *settled, index) {
-                if !is_settled {
-                    settled.note(index, &self.scratch[..length], *now);
-                } else if !settled.still_holds(index, &self.scratch) {
+                if is_settled && !settled.still_holds(index, &self.scratch) {
                     return Ok(Kept::Changed);
+                }
+                // What is remembered is one sum of all slots: one that belongs to a group is read each time.
+                if !is_settled && self.group_of(slot).is_none() {
+                    settled.note(index, &self.scratch[..length], *now);
                 }
             }
             if slot != shape.slots {
@@ -242,7 +263,12 @@ impl Buffer {
         }
         let owners = OWNERS_OFFSET..OWNERS_OFFSET + self.slots_used(shape) * 8;
         let owners = self.scratch[..found].get(owners).ok_or(ReadError::CutShort)?;
-        self.folded.owned = words_of(owners).filter(|&owner| owner != 0).count();
+        self.owned = words_of(owners).filter(|&owner| is_owned(owner)).count();
+        self.group_of_slot.clear();
+        self.group_of_slot.extend(words_of(owners).map(group_of));
+        if self.groups.is_empty() && self.group_of_slot.iter().any(|&group| group != 0) {
+            self.groups.resize_with(MAX_GROUPS * COUNTER_WORDS, || AtomicU64::new(0));
+        }
         Ok(shape)
     }
 
@@ -251,8 +277,27 @@ impl Buffer {
         usize::try_from(used).unwrap_or(usize::MAX).min(shape.slots)
     }
 
+    /// Adds the words of slot `slot`, which is in the scratch, that lie at `range` (bytes) to the overflow slot of the image,
+    /// and to its group's. The group of a slot never changes once it has counts.
+    fn add(&mut self, slot: usize, range: core::ops::Range<usize>) {
+        // A slot's own state is no count.
+        let counters = offset_of!(Slot, counters);
+        let range = range.start.max(counters)..range.end.min(counters + COUNTER_WORDS * 8);
+        let first = (range.start - counters) / 8;
+        let words = &self.scratch[range];
+        add_words(&mut self.image[SUMS_OFFSET / 8 + first..], words_of(words));
+        if let Some(group) = self.group_of(slot) {
+            add_words(&mut self.groups[group * COUNTER_WORDS + first..], words_of(words));
+        }
+    }
+
+    /// The group of slot `slot`, from 0; `None` of the overflow slot and all others that are in none.
+    fn group_of(&self, slot: usize) -> Option<usize> {
+        self.group_of_slot.get(slot).and_then(|group| group.checked_sub(1))
+    }
+
     fn finish(&mut self, shape: Shape, used: usize, highest: [i64; 2]) {
-        self.folded.slots_used = used;
+        self.slots_used = used;
         debug_assert!(shape.slots <= MAX_PUBLISHED_SLOTS);
         layout::write_shape(&self.image, IMAGE);
         let slot = layout::slots_offset(IMAGE.slots);
@@ -265,18 +310,9 @@ impl Buffer {
     }
 }
 
-/// Adds the words of `slot` that lie at `range` (bytes) to the overflow slot of the image.
-fn add(image: &mut [AtomicU64], range: core::ops::Range<usize>, slot: &[u8]) {
-    // A slot's own state is no count.
-    let range =
-        range.start.max(offset_of!(Slot, counters))..range.end.min(offset_of!(Slot, counters) + COUNTER_WORDS * 8);
-    add_words(image, range.start, words_of(&slot[range]));
-}
-
-/// Adds `words` to those of the overflow slot of the image that begin at `offset` bytes.
-fn add_words(image: &mut [AtomicU64], offset: usize, words: impl Iterator<Item = u64>) {
-    let sums = (layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + offset) / 8;
-    for (sum, word) in image[sums..].iter_mut().zip(words) {
+/// Adds `words` to `sums`.
+fn add_words(sums: &mut [AtomicU64], words: impl Iterator<Item = u64>) {
+    for (sum, word) in sums.iter_mut().zip(words) {
         let sum = sum.get_mut();
         *sum = sum.wrapping_add(word);
     }

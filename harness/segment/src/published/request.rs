@@ -14,13 +14,21 @@ use super::entry::open;
 use super::{Entry, ReadError};
 use crate::layout::{self, OWNERS_OFFSET};
 use crate::mailbox::{Answer, Command, MAILBOX_OFFSET, MAILBOX_VERSION, MAILBOX_WORDS, Request, word};
+use crate::setting::{Change, Setting};
 use crate::stacks::{Capacity, Settings, StackSamples, StackTable, TableError};
+
+/// How long to wait for another client: a setting is changed in a moment, and a program that has asked and starts another
+/// shares its lock with that until the other's code is loaded.
+const FREE_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long a process may take to take a request up: its thread looks ten times a second, and a machine may be busy.
 const TAKEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long it may take for what takes no time, and beyond the time that it was asked for.
 const DONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// And for a change of a setting: a purge of some GiB takes seconds.
+const CHANGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between looks, at first: a setting is changed at once.
 const LOOK_SOON: Duration = Duration::from_millis(1);
@@ -130,6 +138,31 @@ impl Entry {
         }
     }
 
+    /// Has its process make `change`. Returns the value that it reads back.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn set_setting(&self, change: &Change) -> Result<i64, RequestError> {
+        let Change { setting, value, text } = change;
+        self.ask_setting(Command::SetSetting, *setting, *value, text)
+    }
+
+    /// Asks its process for the value that a setting has.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn get_setting(&self, setting: Setting) -> Result<i64, RequestError> {
+        self.ask_setting(Command::GetSetting, setting, 0, "")
+    }
+
+    fn ask_setting(&self, command: Command, setting: Setting, value: i64, text: &str) -> Result<i64, RequestError> {
+        let mut request = Request { command: command as u64, text: text.to_owned(), ..Request::default() };
+        request.arguments[..2].copy_from_slice(&[setting as u64, value.cast_unsigned()]);
+        let answer = self.request(&request, CHANGED_WITHIN, &|| false)?;
+        // Never cancelled.
+        Ok(answer.unwrap_or_default().values[0].cast_signed())
+    }
+
     /// Has its process take stacks as `settings` say (their scope is of trials, and not heeded) for `time`, or until
     /// `is_cancelled`, and reads them. Where its code lies, who needs names reads from `/proc/PID/maps`, best before and
     /// after.
@@ -216,13 +249,15 @@ impl<'a> Client<'a> {
             other => return Err(RequestError::Version(other)),
         }
         // Another kind of lock than the process's own, which says that it lives; the kernel ends it with this client.
+        let begin = Instant::now();
         // SAFETY: flock takes an open descriptor.
-        if unsafe { libc::flock(client.file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        while unsafe { libc::flock(client.file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             let error = io::Error::last_os_error();
-            return match error.kind() {
-                io::ErrorKind::WouldBlock => Err(RequestError::Busy(client.word(word::CLIENT_PID)?)),
-                _ => Err(error.into()),
-            };
+            match error.kind() {
+                io::ErrorKind::WouldBlock if begin.elapsed() < FREE_WITHIN => std::thread::sleep(LOOK_EVERY),
+                io::ErrorKind::WouldBlock => return Err(RequestError::Busy(client.word(word::CLIENT_PID)?)),
+                _ => return Err(error.into()),
+            }
         }
         Ok(client)
     }

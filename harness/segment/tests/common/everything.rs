@@ -21,6 +21,10 @@ pub fn read_everything(words: &[AtomicU64]) -> Result<(), LayoutError> {
     assert!(reader.slots_used() < words.len() * 8 / SLOT_STRIDE, "more slots than fit");
     black_box((reader.peaks(), reader.ticks_per_second(None)));
     black_box(reader.ticks_per_second(Some(Anchor { ticks: u64::MAX, ns: u64::MAX })));
+    for group in reader.groups() {
+        assert!(!group.name.is_empty() && (0.0..=1.0).contains(&group.share));
+        read_totals(&reader.group_totals(&group));
+    }
     let phases = reader.phases();
     assert!(phases.len() <= MAX_PHASES);
     for phase in &phases {

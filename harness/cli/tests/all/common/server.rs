@@ -44,8 +44,15 @@ impl Server {
 
     /// The answer to a request without content: `request` is method and path, `headers` more lines, each with its end.
     pub fn ask(&self, request: &str, headers: &str) -> Option<String> {
+        self.send(request, headers, "")
+    }
+
+    /// The same with content.
+    pub fn send(&self, request: &str, headers: &str, content: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        write!(stream, "{request} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n{headers}\r\n").ok()?;
+        let length = content.len();
+        write!(stream, "{request} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n{headers}\r\n{content}")
+            .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
