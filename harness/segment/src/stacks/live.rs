@@ -29,7 +29,7 @@ const COUNTERS_A_WORD: u64 = 64 / COUNTER_BITS;
 pub(super) const FILTER_WORDS: usize = (COUNTERS / COUNTERS_A_WORD) as usize;
 
 /// A counter that got here is not lowered any more: how far it went beyond is not known. While there are fewer sampled
-/// objects than counters that does not come to pass: 15 of 8,192 at one of 8,192 has a chance of 10⁻⁹.
+/// objects than counters that does not come to pass: that 15 of 8,192 share one of 8,192 has a chance of some 10⁻⁹.
 const STUCK: u64 = (1 << COUNTER_BITS) - 1;
 
 /// Places that an address may be at: eight in a cache line. Of a table that is half full, 32 neighbours are never all

@@ -22,6 +22,16 @@ fn allocate(table: &StackTable<'_>, frames: &[u64], bytes: u64, address: u64, no
 }
 
 #[test]
+fn what_is_sampled_seldom_has_a_small_table_of_live_objects_and_all_of_them_the_largest() {
+    let live = |settings: Settings| Capacity::of_trial(&settings).live;
+    assert_eq!(Capacity::of_trial(&Settings::exact()), Capacity::TRIAL);
+    assert_eq!(live(Settings::stalls(10_000)), 1 << 12);
+    // 2²⁷ objects and 2³⁵ bytes, at the default rates 2¹⁵ and 2¹⁴ samples.
+    assert_eq!(live(Settings::sampled()), 1 << 16);
+    assert_eq!(live(Settings { byte_period: 1, ..Settings::NOTHING }), Capacity::TRIAL.live);
+}
+
+#[test]
 fn samples_of_one_stack_add_up_by_phase_and_thread() {
     let words = table_of(SMALL);
     let table = StackTable::new(&words).unwrap();
