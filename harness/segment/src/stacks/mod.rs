@@ -121,9 +121,9 @@ impl Capacity {
     /// spread all over it, so that each costs a page fault as long as there are pages that none has touched.
     #[must_use]
     pub fn of_trial(settings: &Settings) -> Self {
-        /// A trial has fewer objects alive, and fewer bytes.
-        const MOST_OBJECTS: u64 = 1 << 27;
-        const MOST_BYTES: u64 = 1 << 35;
+        /// A trial seldom has more objects alive, or 4 GiB; what finds no room is counted.
+        const MOST_OBJECTS: u64 = 1 << 24;
+        const MOST_BYTES: u64 = 1 << 32;
         let expected = |most: u64, period: u64| most.checked_div(period).unwrap_or(0);
         let live = expected(MOST_OBJECTS, settings.call_period) + expected(MOST_BYTES, settings.byte_period);
         let live = (live as usize).next_power_of_two().clamp(1 << 12, Self::TRIAL.live);
