@@ -111,7 +111,8 @@ fn itself(work: Work, allocator: &str) -> Command {
 fn ns(command: &mut Command) -> f64 {
     let output = command.output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number of ns")
+    let printed = String::from_utf8_lossy(&output.stdout);
+    printed.split_whitespace().next().and_then(|ns| ns.parse().ok()).expect("a number of ns")
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

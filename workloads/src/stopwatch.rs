@@ -1,6 +1,8 @@
-//! Times steps of a workload from inside, with nothing around them: for the benchmark of heapgate's own overhead.
+//! Times steps of a workload from inside, with nothing around them: for the benchmark of heapgate's own overhead, and for the
+//! comparison with other profilers.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use heapgate_bench::{Error, Params, in_force};
@@ -28,4 +30,31 @@ pub fn run(variant: &str, document: &str, steps: &str) -> Result<u128, Error> {
     let start = Instant::now();
     (0..steps).for_each(|_| step());
     Ok(start.elapsed().as_nanos())
+}
+
+/// Runs what the arguments of the program say, `WORKLOAD/VARIANT DOCUMENT STEPS`, and prints how long that took, ns, and the
+/// most memory that the process had, KiB.
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [variant, document, steps] = &arguments[..] else {
+        eprintln!("usage: WORKLOAD/VARIANT DOCUMENT STEPS");
+        return ExitCode::from(2);
+    };
+    match run(variant, document, steps) {
+        Ok(ns) => {
+            println!("{ns} {}", peak_rss_kib());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The most memory that this process had resident; 0 where the kernel doesn't say.
+fn peak_rss_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let words = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    words.and_then(|words| words.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -13,8 +13,11 @@ use crate::{stacks, thread};
 /// The level at which nothing is done.
 const OFF: u64 = Level::Off as u64;
 
+/// The highest level word at which calls are counted and no more.
+const COUNT: u64 = Level::Count as u64;
+
 /// The level word that is usual where stacks are sampled.
-const COUNT_AND_STACKS: u64 = Level::Count as u64 | SAMPLES_STACKS;
+const COUNT_AND_STACKS: u64 = COUNT | SAMPLES_STACKS;
 
 /// A global allocator that records what passes through it to `A`.
 ///
@@ -53,7 +56,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Telemetry<A> {
         if level == OFF {
             return call();
         }
-        if is_timed(level, Operation::Alloc) {
+        if level == COUNT_AND_STACKS {
+            if !stacks::passes(layout.size()) {
+                // SAFETY: the caller keeps `alloc`'s contract.
+                return unsafe { self.sampled_alloc(layout) };
+            }
+        } else if is_timed(level, Operation::Alloc) {
             // SAFETY: the caller keeps `alloc`'s contract.
             return unsafe { self.timed_alloc(layout, level) };
         }
@@ -75,7 +83,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Telemetry<A> {
         if level == OFF {
             return call();
         }
-        if is_timed(level, Operation::Dealloc) {
+        if level == COUNT_AND_STACKS {
+            if stacks::may_track(ptr) {
+                // SAFETY: the caller keeps `dealloc`'s contract.
+                return unsafe { self.traced_dealloc(ptr, layout, level) };
+            }
+        } else if is_timed(level, Operation::Dealloc) {
             // SAFETY: the caller keeps `dealloc`'s contract.
             return unsafe { self.timed_dealloc(ptr, layout, level) };
         }
@@ -107,17 +120,9 @@ impl<A: GlobalAlloc> Telemetry<A> {
     /// As [`GlobalAlloc::alloc`].
     #[inline(never)]
     unsafe fn timed_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
-        if level == COUNT_AND_STACKS {
-            // SAFETY: the caller's contract.
-            let ptr = unsafe { self.0.alloc(layout) };
-            if !ptr.is_null() && !stacks::passes(layout.size()) {
-                return sampled(ptr, layout.size());
-            }
-            return counted_alloc(ptr, layout.size());
-        }
         if level & SAMPLES_STACKS != 0 {
             // SAFETY: the caller's contract.
-            return unsafe { self.traced_alloc(layout, level & !SAMPLES_STACKS) };
+            return unsafe { self.traced_alloc(layout, level) };
         }
         // SAFETY: the caller's contract.
         counted_alloc(timed(level, Operation::Alloc, layout.size(), || unsafe { self.0.alloc(layout) }), layout.size())
@@ -135,33 +140,24 @@ impl<A: GlobalAlloc> Telemetry<A> {
             return call();
         }
         let ptr = timed_if_due(level, Operation::AllocZeroed, layout.size(), call);
-        if word != level && !ptr.is_null() {
-            stacks::allocated(ptr, layout.size());
-        }
         if !ptr.is_null() {
             let bytes = layout.size() as u64;
             thread::with_slot(|slot| slot.count_zeroed::<false>(bytes), |shared| shared.count_zeroed::<true>(bytes));
         }
-        counted_alloc(ptr, layout.size())
+        let ptr = counted_alloc(ptr, layout.size());
+        if word != level && !ptr.is_null() {
+            stacks::allocated(ptr, layout.size());
+        }
+        ptr
     }
 
     /// # Safety
     /// As [`GlobalAlloc::dealloc`].
     #[inline(never)]
     unsafe fn timed_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
-        if level == COUNT_AND_STACKS && !stacks::may_track(ptr) {
-            match thread::own_slot() {
-                Some(slot) if !slot.count_dealloc(layout.size() as u64) => {
-                    // SAFETY: the caller's contract.
-                    return unsafe { self.0.dealloc(ptr, layout) };
-                }
-                // SAFETY: the caller's contract.
-                slot => return unsafe { self.unusual_dealloc(ptr, layout, slot) },
-            }
-        }
         if level & SAMPLES_STACKS != 0 {
             // SAFETY: the caller's contract.
-            return unsafe { self.traced_dealloc(ptr, layout, level & !SAMPLES_STACKS) };
+            return unsafe { self.traced_dealloc(ptr, layout, level) };
         }
         count_dealloc(layout.size());
         // SAFETY: the caller's contract.
@@ -190,7 +186,7 @@ impl<A: GlobalAlloc> Telemetry<A> {
         // SAFETY: the caller's contract.
         let call = || unsafe { self.0.realloc(ptr, layout, new_size) };
         if level & SAMPLES_STACKS != 0 {
-            return traced_realloc(call, ptr, layout.size(), new_size, level & !SAMPLES_STACKS);
+            return traced_realloc(call, ptr, layout.size(), new_size, level);
         }
         counted_realloc(timed(level, Operation::Realloc, new_size, call), layout.size(), new_size)
     }
@@ -198,27 +194,47 @@ impl<A: GlobalAlloc> Telemetry<A> {
 
 // Where call stacks are sampled.
 impl<A: GlobalAlloc> Telemetry<A> {
+    /// One that did not pass: whether it succeeds or not, the next draw is its own.
+    ///
     /// # Safety
     /// As [`GlobalAlloc::alloc`].
     #[cold]
     #[inline(never)]
-    unsafe fn traced_alloc(&self, layout: Layout, level: u64) -> *mut u8 {
+    unsafe fn sampled_alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's contract.
+        let ptr = counted_alloc(unsafe { self.0.alloc(layout) }, layout.size());
+        if ptr.is_null() {
+            stacks::refused();
+        } else {
+            stacks::due(ptr, layout.size());
+        }
+        ptr
+    }
+
+    /// # Safety
+    /// As [`GlobalAlloc::alloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn traced_alloc(&self, layout: Layout, word: u64) -> *mut u8 {
+        let level = word & !SAMPLES_STACKS;
         // SAFETY: the caller's contract.
         let ptr = timed_if_due(level, Operation::Alloc, layout.size(), || unsafe { self.0.alloc(layout) });
         if level == OFF {
             return ptr;
         }
+        let ptr = counted_alloc(ptr, layout.size());
         if !ptr.is_null() {
             stacks::allocated(ptr, layout.size());
         }
-        counted_alloc(ptr, layout.size())
+        ptr
     }
 
     /// # Safety
     /// As [`GlobalAlloc::dealloc`].
     #[cold]
     #[inline(never)]
-    unsafe fn traced_dealloc(&self, ptr: *mut u8, layout: Layout, level: u64) {
+    unsafe fn traced_dealloc(&self, ptr: *mut u8, layout: Layout, word: u64) {
+        let level = word & !SAMPLES_STACKS;
         if level != OFF {
             stacks::freeing(ptr);
             count_dealloc(layout.size());
@@ -230,19 +246,20 @@ impl<A: GlobalAlloc> Telemetry<A> {
 
 #[cold]
 #[inline(never)]
-fn traced_realloc(call: impl FnOnce() -> *mut u8, from: *mut u8, old: usize, new: usize, level: u64) -> *mut u8 {
+fn traced_realloc(call: impl FnOnce() -> *mut u8, from: *mut u8, old: usize, new: usize, word: u64) -> *mut u8 {
+    let level = word & !SAMPLES_STACKS;
     if level == OFF {
         return call();
     }
     // Before the call, after which the address may be another thread's.
     let moving = stacks::reallocating(from);
-    let ptr = timed_if_due(level, Operation::Realloc, new, call);
+    let ptr = counted_realloc(timed_if_due(level, Operation::Realloc, new, call), old, new);
     if ptr.is_null() {
         moving.stays(from);
     } else {
         moving.moved(ptr, new);
     }
-    counted_realloc(ptr, old, new)
+    ptr
 }
 
 #[inline(always)]
@@ -278,14 +295,6 @@ fn counted_realloc(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
         }
         _ => unusual_realloc(ptr, old, new),
     }
-}
-
-/// An allocation whose stack is due.
-#[cold]
-#[inline(never)]
-fn sampled(ptr: *mut u8, bytes: usize) -> *mut u8 {
-    stacks::due(ptr, bytes);
-    counted_alloc(ptr, bytes)
 }
 
 /// Hands `ptr` through, so that the caller need not keep it.
@@ -352,7 +361,7 @@ fn is_timed(level: u64, operation: Operation) -> bool {
     const EXACT_ALLOC: u64 = Level::ExactAlloc as u64;
     const EXACT: u64 = Level::Exact as u64;
     // The cheap levels first: to them a comparison more is a large part of the cost.
-    if level <= Level::Count as u64 {
+    if level <= COUNT {
         return false;
     }
     match level {

@@ -49,6 +49,11 @@ pub(crate) fn own_slot() -> Option<&'static Slot> {
     if ADD_IS_ONE_INSTRUCTION { current() } else { None }
 }
 
+/// How many allocations and reallocations were counted in this thread's slot; `None` if it has none of its own.
+pub(crate) fn allocations() -> Option<u64> {
+    current().map(Slot::allocations)
+}
+
 /// Settles this thread's slot. While memory grows that is due at every call, so only a flush, which forgets the slot's
 /// highest point, notes it first.
 #[cold]

@@ -10,9 +10,7 @@ use core::sync::atomic::{
 };
 
 use crate::histogram::bucket_of;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-use crate::layout::Counters;
-use crate::layout::{BATCH_BYTES, BATCH_OBJECTS, GROUP_BUCKETS, Operation, Slot, Sums};
+use crate::layout::{BATCH_BYTES, BATCH_OBJECTS, Counters, GROUP_BUCKETS, Operation, Slot, Sums};
 use crate::size_class::size_class_of;
 
 /// Whether `add` is one instruction, so that a signal handler on the same thread finds a counter before or after it,
@@ -236,6 +234,13 @@ impl Slot {
     #[cold]
     fn touch(&self, group: usize) {
         self.touched.fetch_or(1 << group, Release);
+    }
+
+    /// How many allocations and reallocations were counted here so far.
+    #[must_use]
+    pub fn allocations(&self) -> u64 {
+        let Counters { objects_allocated, realloc_calls, .. } = &self.counters;
+        objects_allocated.load(Relaxed).wrapping_add(realloc_calls.load(Relaxed))
     }
 
     /// Whether this call is one of the sampled ones. If it is, call [`Self::draw_countdown`] for the next.

@@ -34,7 +34,7 @@ pub(crate) use stalls::{before_call, is_slow, slow};
 pub use stalls::{mark, marks, takes_slow_calls};
 use unwinder::Frames;
 
-use crate::attach;
+use crate::{attach, thread};
 
 static TABLE: OnceLock<StackTable<'static>> = OnceLock::new();
 
@@ -62,8 +62,8 @@ thread_local! {
     static RANDOM: Cell<u64> = const { Cell::new(0) };
     /// Whether this thread is taking a stack.
     static TAKING: Cell<bool> = const { Cell::new(false) };
-    /// This thread's last allocation if that is tracked, else null.
-    static LAST: Cell<*mut u8> = const { Cell::new(std::ptr::null_mut()) };
+    /// The last object of this thread that was tracked, and which of its allocations that was.
+    static LAST: Cell<(*mut u8, u64)> = const { Cell::new((std::ptr::null_mut(), 0)) };
     /// This thread's number in the table.
     static NUMBER: Cell<Number> = const { Cell::new(Number { turn: 0, samples: 0, number: 0 }) };
 }
@@ -159,12 +159,12 @@ fn ns_per_tick(writer: Writer) -> f64 {
     ticks_per_second.map_or(0.0, |rate| 1e9 / rate)
 }
 
-/// Whether no sample is due at an allocation of `bytes`. If one is, [`due`] takes it.
+/// Whether no sample is due at an allocation of `bytes`. If one is, [`due`] takes it once the allocation has succeeded and was
+/// counted; else [`refused`] is to be called.
 #[inline(always)]
 pub(crate) fn passes(bytes: usize) -> bool {
     let rate = Rate { per_call: RATE.0.load(Relaxed), per_byte: RATE.1.load(Relaxed) };
     let (left, cost) = (LEFT.get(), rate.cost(bytes as u64));
-    LAST.set(std::ptr::null_mut());
     let passes = left > cost;
     if passes {
         LEFT.set(left - cost);
@@ -172,7 +172,12 @@ pub(crate) fn passes(bytes: usize) -> bool {
     passes
 }
 
-/// The allocation of `bytes` at `ptr` has succeeded: takes its stack if it is due.
+/// The allocation whose sample was due has failed: the next one is drawn anew.
+pub(crate) fn refused() {
+    LEFT.set(0);
+}
+
+/// The allocation of `bytes` at `ptr` has succeeded and was counted: takes its stack if it is due.
 #[inline]
 pub(crate) fn allocated(ptr: *mut u8, bytes: usize) {
     if !passes(bytes) {
@@ -199,8 +204,11 @@ pub(crate) fn due(ptr: *mut u8, bytes: usize) {
     let tracks = !FILTER.load(Relaxed).is_null();
     let object = Object { tracked_at: tracks.then_some(ptr.addr() as u64), now: attach::clock().now() };
     let taken = with_place(table, |place| table.record(&place, Sample::new(bytes, cost), object));
-    if taken && tracks {
-        LAST.set(ptr);
+    if taken
+        && tracks
+        && let Some(allocations) = thread::allocations()
+    {
+        LAST.set((ptr, allocations));
     }
 }
 
@@ -225,10 +233,8 @@ fn with_place(table: &StackTable<'_>, use_it: impl FnOnce(Place<'_>)) -> bool {
 #[inline]
 pub(crate) fn freeing(ptr: *mut u8) {
     if let Some((table, tracked)) = take(ptr) {
-        let is_temporary = LAST.get() == ptr;
-        if is_temporary {
-            LAST.set(std::ptr::null_mut());
-        }
+        // A thread that has no slot does not know how many it has made: it has no temporaries.
+        let is_temporary = thread::allocations().is_some_and(|allocations| LAST.get() == (ptr, allocations));
         table.ended(&tracked, attach::clock().now(), is_temporary);
     }
 }

@@ -54,9 +54,7 @@ impl Cpu {
     }
 
     pub(super) fn begin(&mut self, phase: &'static str) -> Result<(), Error> {
-        let builder = ProfilerGuardBuilder::default().frequency(self.frequency_hz).blocklist(unsafe_libraries());
-        let guard =
-            builder.build().map_err(|error| Error::Library(format!("the CPU profiler can't start: {error}")))?;
+        let guard = start(self.frequency_hz)?;
         let profiler = Arc::new(Profiler { guard, phase, frequency_hz: self.frequency_hz, began_ns: cpu_ns() });
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let writer = {
@@ -87,6 +85,16 @@ impl Cpu {
         let _ = writer.join();
         profiler.write(&self.file).map_err(|error| Error::Library(format!("the CPU profile can't be written: {error}")))
     }
+}
+
+/// Has pprof-rs begin. On a thread of its own, to which jemalloc gives an arena of its own: its tables are hundreds of megabytes, and
+/// in the arena that the workload uses they make it map and fault in more pages than it otherwise does.
+fn start(frequency_hz: i32) -> Result<ProfilerGuard<'static>, Error> {
+    let build = move || ProfilerGuardBuilder::default().frequency(frequency_hz).blocklist(unsafe_libraries()).build();
+    let failed = |why: &str| Error::Library(format!("the CPU profiler can't start: {why}"));
+    let starter = std::thread::Builder::new().name(WRITER.to_owned()).spawn(build);
+    let built = starter.map_err(|error| failed(&error.to_string()))?.join();
+    built.map_err(|_| failed("it panicked"))?.map_err(|error| failed(&error.to_string()))
 }
 
 /// Where a stack must not be taken. The vdso's tables are wrong in some distributions. With an old C library the unwinder

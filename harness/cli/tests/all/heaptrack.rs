@@ -5,6 +5,8 @@
 //! before the first phase. Calls of those are the same in a long run and in a short one, so they cancel out in the
 //! difference. Their bytes are found with a run that does nothing.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common::segment::Segment;
@@ -38,14 +40,25 @@ fn heaptrack_is_missing() -> bool {
     missing
 }
 
+/// heapgate with `arguments` under heaptrack, which records to `to`.
+fn heaptrack(to: &Path, arguments: &str) -> Command {
+    let mut command = Command::new("heaptrack");
+    command.arg("-o").arg(to).arg(HEAPGATE).args(arguments.split(' ')).stdin(Stdio::null());
+    command.env("HEAPGATE_ALLOCATOR", "system").envs([("RAYON_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false")]);
+    command
+}
+
+/// What heaptrack recorded.
+fn recording(place: &Place) -> String {
+    Ran::of(Command::new("zstd").arg("-dc").arg(place.path("recording.zst"))).ends_with(0).stdout
+}
+
 /// Runs heapgate with `arguments` under heaptrack.
 fn run(arguments: &str) -> Seen {
     let place = Place::new();
     let segment = Segment::new(Level::Exact);
-    let mut command = Command::new("heaptrack");
-    command.arg("-o").arg(place.path("recording")).arg(HEAPGATE).args(arguments.split(' '));
-    command.env("HEAPGATE_ALLOCATOR", "system").envs([("RAYON_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false")]);
-    segment.give_to(command.stdin(Stdio::null()));
+    let mut command = heaptrack(&place.path("recording"), arguments);
+    segment.give_to(&mut command);
     Ran::of(&mut command).ends_with(0);
 
     let printed = Ran::of(Command::new("heaptrack_print").arg(place.path("recording.zst"))).ends_with(0).stdout;
@@ -53,8 +66,7 @@ fn run(arguments: &str) -> Seen {
         let found = printed.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_else(|| panic!("no '{label}'"));
         found.split_whitespace().next().expect("a figure").to_owned()
     };
-    let replayed =
-        replay(&Ran::of(Command::new("zstd").arg("-dc").arg(place.path("recording.zst"))).ends_with(0).stdout);
+    let replayed = replay(&recording(&place));
     let reader = segment.reader();
     let phases = reader.phases();
     // Without a phase, the peak of the whole process.
@@ -137,4 +149,107 @@ fn wordpiece_is_counted_as_heaptrack_counts_it() {
 #[test]
 fn the_tokenizers_crate_is_counted_as_heaptrack_counts_it() {
     agree("tokenize/hf-wordpiece", 4);
+}
+
+/// A line of source, and the name of the function there.
+type Site = (String, i64, String);
+
+/// Calls in a recording by the innermost place outside the standard library and heapgate.
+///
+/// Beside the lines that [`replay`] reads: `s LENGTH TEXT` is the next string; `i ADDRESS MODULE`, with FUNCTION FILE LINE of each
+/// function that is inlined there, the innermost first, the next address; `t ADDRESS PARENT` the next trace. They count
+/// from 1.
+fn calls_by_site(recording: &str) -> HashMap<Site, i64> {
+    let number = |text: &str| i64::from_str_radix(text, 16).expect("hexadecimal");
+    let (mut strings, mut addresses, mut traces) = (vec![""], vec![Vec::new()], vec![(0, 0)]);
+    let (mut kinds, mut calls) = (Vec::new(), HashMap::<usize, i64>::new());
+    for line in recording.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let index = |word: usize| number(words[word]) as usize;
+        match words[0] {
+            "s" => strings.push(line.splitn(3, ' ').nth(2).expect("a string")),
+            "i" => addresses.push(words[3..].iter().map(|word| number(word)).collect()),
+            "t" => traces.push((index(1), index(2))),
+            "a" => kinds.push(index(2)),
+            "+" => *calls.entry(kinds[index(1)]).or_default() += 1,
+            _ => {}
+        }
+    }
+    let is_foreign = |file: &str| {
+        let starts = ["/rustc/", "library/", "./", "../"].iter().any(|start| file.starts_with(start));
+        file.is_empty() || starts || file.contains("harness/")
+    };
+    let site_of = |mut trace: usize| {
+        while trace != 0 {
+            let (address, parent) = traces[trace];
+            let places =
+                addresses[address].chunks_exact(3).map(|place| (place[0], strings[place[1] as usize], place[2]));
+            if let Some((function, file, line)) = places.into_iter().find(|(_, file, _)| !is_foreign(file)) {
+                return Some((file.to_owned(), line, strings[function as usize].to_owned()));
+            }
+            trace = parent;
+        }
+        None
+    };
+    let mut sites = HashMap::new();
+    for (trace, calls) in calls {
+        if let Some(site) = site_of(trace) {
+            *sites.entry(site).or_default() += calls;
+        }
+    }
+    sites
+}
+
+/// The first sites of a profile of the steps that a long run under heaptrack has more than a short one.
+fn profiled(flags: &str) -> Vec<serde_json::Value> {
+    let place = Place::new();
+    let profile =
+        format!("profile alloc tokenize/hf-wordpiece -a system -p document=repeated --steps 8 --json {flags}");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.run(&profile).ends_with(0).stdout).expect("the profile as JSON");
+    json["sites"].as_array().expect("sites").clone()
+}
+
+#[test]
+fn the_sites_of_an_exact_profile_have_the_counts_that_heaptrack_has() {
+    if heaptrack_is_missing() {
+        return;
+    }
+    // Eight documents that take turns: two warm a run up, so eight steps more are each document once.
+    let [short, long] = [8, 16].map(|steps| {
+        let place = Place::new();
+        let trial = format!("trial tokenize/hf-wordpiece --param document=repeated --steps {steps}");
+        Ran::of(&mut heaptrack(&place.path("recording"), &trial)).ends_with(0);
+        calls_by_site(&recording(&place))
+    });
+    let exact = profiled("--exact --top 10");
+    assert_eq!(exact.len(), 10, "{exact:#?}");
+    let (file, name) = (
+        |site: &serde_json::Value| site["file"].as_str().unwrap().to_owned(),
+        |site: &serde_json::Value| site["function"].as_str().unwrap().rsplit("::").next().unwrap().to_owned(),
+    );
+    for site in &exact {
+        // Its paths begin at the crate, and its names are mangled.
+        let is_it = |(its_file, line, function): &Site| {
+            let is_function = name(site).starts_with('{') || function.contains(&name(site));
+            file(site).ends_with(its_file) && site["line"] == *line && is_function
+        };
+        let calls = |run: &HashMap<Site, i64>| -> i64 {
+            run.iter().filter(|(its, _)| is_it(its)).map(|(_, calls)| calls).sum()
+        };
+        assert_eq!(site["values"]["calls"].as_f64(), Some((calls(&long) - calls(&short)) as f64), "{site:#}");
+    }
+
+    const PERIOD: f64 = 64.0;
+    let sampled = profiled("--every 64 --top 1000");
+    for site in &exact {
+        let same = |other: &&serde_json::Value| {
+            ["file", "line", "function", "call"].iter().all(|&key| other[key] == site[key])
+        };
+        let [calls, estimate] = [Some(site), sampled.iter().find(same)]
+            .map(|site| site.map_or(0.0, |site| site["values"]["calls"].as_f64().expect("a number")));
+        // Each call is taken by itself with 1/PERIOD, and stands for PERIOD. Five standard errors; the seed is fixed.
+        let error = (calls * (PERIOD - 1.0) * PERIOD).sqrt();
+        assert!((estimate - calls).abs() <= 5.0 * error, "{estimate} of {calls}, error {error}: {site:#}");
+    }
 }

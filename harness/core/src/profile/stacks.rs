@@ -4,15 +4,12 @@
 use heapgate_segment::layout::{Operation, PhaseKind};
 use heapgate_segment::stacks::{Settings, Stack, StackSamples, StallKind, phase_kind};
 
+pub use heapgate_segment::stacks::{DEFAULT_BYTE_PERIOD, DEFAULT_CALL_PERIOD};
+
 use super::model::{Aggregate, Kind, Sampling, Value, ValueUnit};
 use super::resolve::{Gathered, RawSample};
 use crate::render::human;
 
-/// One allocation in how many is sampled whatever its size, where nobody asks for another rate. A sample takes about
-/// 3 µs; on the HF tokenizer one in 1024 made 1.04 times the CPU time.
-pub const DEFAULT_CALL_PERIOD: u64 = 1024;
-/// Besides, once in how many bytes: large allocations are few, and would be missed.
-pub const DEFAULT_BYTE_PERIOD: u64 = 1 << 20;
 /// The shortest call that is taken as a stall, where nobody asks for another.
 pub const DEFAULT_THRESHOLD_NS: u64 = 10_000;
 

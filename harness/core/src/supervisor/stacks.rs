@@ -18,11 +18,12 @@ pub(super) struct Stacks {
 impl Stacks {
     /// A table in which is taken what `settings` say.
     pub(super) fn new(settings: &Settings) -> Result<Self, SuperviseError> {
-        let bytes = Capacity::TRIAL.bytes();
+        let capacity = Capacity::of_trial(settings);
+        let bytes = capacity.bytes();
         let failed = |source| SuperviseError::Stacks { bytes, source };
         let file = create_file(c"heapgate-stacks", bytes).map_err(failed)?;
         let mapping = Mapping::new(file.as_fd()).map_err(failed)?;
-        stacks::format(mapping.words(), Capacity::TRIAL, settings);
+        stacks::format(mapping.words(), capacity, settings);
         Ok(Self { file, mapping })
     }
 

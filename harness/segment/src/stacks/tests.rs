@@ -22,6 +22,16 @@ fn allocate(table: &StackTable<'_>, frames: &[u64], bytes: u64, address: u64, no
 }
 
 #[test]
+fn what_is_sampled_seldom_has_a_small_table_of_live_objects_and_all_of_them_the_largest() {
+    let live = |settings: Settings| Capacity::of_trial(&settings).live;
+    assert_eq!(Capacity::of_trial(&Settings::exact()), Capacity::TRIAL);
+    assert_eq!(live(Settings::stalls(10_000)), 1 << 12);
+    // 2²⁴ objects and 2³² bytes, at the default rates 2¹² and 2¹¹ samples.
+    assert_eq!(live(Settings::sampled()), 1 << 13);
+    assert_eq!(live(Settings { byte_period: 1, ..Settings::NOTHING }), Capacity::TRIAL.live);
+}
+
+#[test]
 fn samples_of_one_stack_add_up_by_phase_and_thread() {
     let words = table_of(SMALL);
     let table = StackTable::new(&words).unwrap();
@@ -223,10 +233,10 @@ fn an_address_whose_end_went_unseen_is_not_live_twice() {
 
 #[test]
 fn the_filter_loses_no_address_however_many_share_a_counter() {
-    const OBJECTS: u64 = if cfg!(miri) { 600 } else { 300_000 };
-    let words = table_of(Capacity { stacks: 1, stalls: 1, live: if cfg!(miri) { 1 << 11 } else { 1 << 20 } });
+    const OBJECTS: u64 = if cfg!(miri) { 600 } else { 30_000 };
+    let words = table_of(Capacity { stacks: 1, stalls: 1, live: if cfg!(miri) { 1 << 11 } else { 1 << 17 } });
     let table = StackTable::new(&words).unwrap();
-    // 16,384 counters: 300,000 objects bring each to about 18.
+    // 8,192 counters: 30,000 objects bring each to about 4.
     let address = |object: u64| 4096 + object * 16;
     (0..OBJECTS).for_each(|object| allocate(&table, &[1], 1, address(object), 0));
     assert_eq!(table.read().untracked, 0);
@@ -236,7 +246,7 @@ fn the_filter_loses_no_address_however_many_share_a_counter() {
     }
     let read = table.read();
     assert_eq!((read.stacks[0].live_objects, read.stacks[0].freed), (0.0, OBJECTS as f64));
-    // All counters are down again: none got stuck, as none had 255 objects.
+    // All counters are down again: none got stuck, as none had 15 objects.
     assert!((0..OBJECTS).all(|object| !table.may_track(address(object))));
 }
 
