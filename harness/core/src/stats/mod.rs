@@ -4,6 +4,7 @@
 pub mod binomial;
 pub mod change_points;
 pub mod histogram;
+pub mod mann_kendall;
 pub mod multiple;
 pub mod prediction;
 pub mod random;
