@@ -3,8 +3,8 @@
 use super::*;
 
 const S: u64 = 1_000_000_000;
-const RUNNING: Settings = Settings { running: true, older_than: None };
-const ENDED: Settings = Settings { running: false, older_than: None };
+const RUNNING: Settings = Settings { running: true, drained: false, older_than: None };
+const ENDED: Settings = Settings { running: false, drained: false, older_than: None };
 
 fn place(line: u32, created: u64, finalized: u64, longest_ns: u64) -> Place {
     Place { file: "src/a.rs".into(), line, column: 5, created, finalized, longest_ns, ..Place::default() }

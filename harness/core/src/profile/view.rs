@@ -169,7 +169,9 @@ pub fn sites_by(profile: &Profile, of: impl Fn(Place) -> Place) -> Vec<Site> {
     sites
 }
 
-fn place_of(profile: &Profile, sample: &Sample) -> Place {
+/// The site of one sample: see [`sites`].
+#[must_use]
+pub fn place_of(profile: &Profile, sample: &Sample) -> Place {
     let mut call = String::new();
     let mut in_allocator = true;
     let mut harness = None;
