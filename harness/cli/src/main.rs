@@ -9,6 +9,7 @@ mod experiments;
 mod fail;
 mod history;
 mod inputs;
+mod leaks;
 mod matrix;
 mod neighbours;
 mod on_fail;

@@ -15,7 +15,9 @@ use super::witness::Witness;
 use super::{WINDOWS, windows};
 use crate::profile::heap::{self, Dumps};
 use crate::profile::view::{Place, place_of};
-use crate::profile::{Aggregate, Frame, Gathered, Kind, RawSample, Sampling, Subject, Value, ValueUnit, resolve};
+use crate::profile::{
+    Aggregate, Frame, Gathered, Kind, Origin, RawSample, Sampling, Subject, Value, ValueUnit, resolve,
+};
 use crate::sites::{Modules, Symbols};
 use crate::stats::trend::{FALSE_ALARM, Growth, growing};
 
@@ -144,13 +146,23 @@ fn by_site(
     let mut sites: BTreeMap<Site, (Vec<f64>, BTreeSet<String>)> = BTreeMap::new();
     for sample in &profile.samples {
         let frames: Vec<&Frame> = profile.frames(profile.stack_of(sample)).map(|(_, frame)| frame).collect();
-        let through_arena = frames.iter().any(|frame| is_of_arena(frame));
-        let site = sites.entry((place_of(&profile, sample), through_arena));
+        let arena = frames.iter().rposition(|frame| is_of_arena(frame));
+        // Who fills an arena is further out than the arena.
+        let filled_by = arena.and_then(|arena| owner(&frames[arena + 1..]));
+        let site = sites.entry((filled_by.unwrap_or_else(|| place_of(&profile, sample)), arena.is_some()));
         let (values, files) = site.or_insert_with(|| (vec![0.0; width], BTreeSet::new()));
         values.iter_mut().zip(&sample.values).for_each(|(sum, value)| *sum += value);
         files.extend(frames.iter().filter(|frame| !frame.file.is_empty()).map(|frame| frame.file.clone()));
     }
     sites
+}
+
+/// The innermost of `frames` that is anybody's code; else the innermost of what runs it.
+fn owner(frames: &[&Frame]) -> Option<Place> {
+    let innermost = |origin: Origin| frames.iter().find(|frame| frame.origin == origin);
+    let frame = innermost(Origin::Code).or_else(|| innermost(Origin::Harness))?;
+    let (function, file, line) = (frame.function.clone(), frame.file.clone(), frame.line);
+    Some(Place { function, file, line, call: String::new() })
 }
 
 /// Whether a frame is of `heapgate_region::Arena`, whose blocks these objects are then.
@@ -223,4 +235,10 @@ pub fn heap_profile(dumps: &Dumps, modules: &Modules, symbols: &mut Symbols) -> 
         left_bytes: None,
     };
     Some(by_site(samples, 2, modules, symbols).into_iter().map(of_site).collect())
+}
+
+/// What is left in the end of all sites together, bytes.
+#[must_use]
+pub fn left_bytes(sites: &[SiteSeries]) -> f64 {
+    sites.iter().filter_map(|site| site.left_bytes).sum()
 }

@@ -111,6 +111,28 @@ fn growth_of_live_bytes_is_told_from_noise_and_from_too_few_looks() {
 }
 
 #[test]
+fn a_series_is_cut_into_windows_of_which_each_gives_its_lowest_value() {
+    let series: Vec<f64> = (0..25).map(f64::from).collect();
+    let lowest = windows(&series);
+    assert_eq!((lowest.len(), lowest[0], lowest[11]), (WINDOWS, 0.0, 22.0));
+    assert_eq!(windows(&series[..3]), [0.0, 1.0, 2.0]);
+    assert_eq!(windows(&[]), [0.0; 0]);
+}
+
+#[test]
+fn after_everything_was_dropped_an_arena_is_a_leak_however_young() {
+    let drained = Settings { drained: true, ..ENDED };
+    let look = look(
+        100 * S,
+        vec![place(3, 10, 9, 20 * S), place(5, 1, 0, 0)],
+        vec![arena(10, 0, 99 * S, 100), arena(3, 1, 0, 7)],
+    );
+    assert_eq!(named(&look, ENDED), []);
+    assert_eq!(named(&look, drained), [("src/a.rs:3:5".to_owned(), vec![10])], "a cache that is made once is none");
+    assert_eq!(find(&[look], drained).leaks[0].reason, Reason::Undropped);
+}
+
+#[test]
 fn any_registry_can_be_judged() {
     let huge = OpenArena {
         id: u64::MAX - 1,

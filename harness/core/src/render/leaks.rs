@@ -30,7 +30,14 @@ pub fn table(of: &str, findings: &Findings, options: Options) -> String {
         let _ = writeln!(out, "and {}", human::counted(more as u64, "more line"));
     }
     push_growing(&mut out, findings, options);
-    if let Some(trend) = findings.live_bytes {
+    // Where it bears something out, it was said there.
+    let witnesses = findings
+        .leaks
+        .iter()
+        .flat_map(|leak| &leak.witnesses)
+        .chain(findings.growing.iter().flat_map(|s| &s.witnesses));
+    let told = witnesses.into_iter().any(|witness| witness.source == Source::LiveBytes);
+    if let Some(trend) = findings.live_bytes.filter(|_| !told) {
         out.push_str(&hanging(
             "",
             &live(trend, !findings.leaks.is_empty() || !findings.growing.is_empty()),
@@ -38,8 +45,8 @@ pub fn table(of: &str, findings: &Findings, options: Options) -> String {
         ));
     }
     if findings.unexplained {
-        let text = "objects of many lines are left, none of which grows by itself: sample more (--every, --exact)";
-        out.push_str(&hanging("not released: ", text, options.width));
+        let text = "live bytes grew, and as much was left in the end, of no line that is known.";
+        out.push_str(&hanging("", text, options.width));
     }
     for escapes in findings.escapes.iter().take(ITEMS) {
         let text = format!(
@@ -58,10 +65,14 @@ fn summary(of: &str, findings: &Findings) -> String {
     let Findings { created, finalized, open, untracked, open_scopes, leaks, .. } = findings;
     let named: usize = leaks.iter().map(|leak| leak.items.len()).sum();
     let verdict = match (named, leaks.iter().map(|leak| leak.bytes).fold(0, u64::saturating_add)) {
-        (0, _) if findings.any() => "no arena or scope leaks".to_owned(),
+        (0, _) if findings.any() => "not everything is released".to_owned(),
         (0, _) => "no leaks".to_owned(),
         (named, held) => format!("{} never released, of {}", human::count(named as u64), bytes(held)),
     };
+    // A program without arenas wants to hear nothing of them.
+    if *created == 0 && *open_scopes == 0 {
+        return format!("{}: {verdict}.", clean(of));
+    }
     let mut text = format!(
         "{}: {verdict}. {} made, {} released, {} open; {} open.",
         clean(of),
@@ -107,7 +118,9 @@ fn push_growing(out: &mut String, findings: &Findings, options: Options) {
         if sites.is_empty() {
             continue;
         }
-        let head = format!("{:>9} {:>9} {:>9}  {title}", "bytes/", "objects/", "alive");
+        let per = if sites[0].bytes_per_step.is_some() { "step" } else { "s" };
+        let [bytes, objects] = ["bytes", "objects"].map(|what| format!("{what}/{per}"));
+        let head = format!("{bytes:>10} {objects:>12} {:>9}  {title}", "alive");
         let _ = writeln!(out, "{}", options.style.dim(&head));
         sites.iter().take(LINES).for_each(|site| out.push_str(&growing_row(site, options)));
         if let Some(more) = sites.len().checked_sub(LINES).filter(|&more| more > 0) {
@@ -119,10 +132,9 @@ fn push_growing(out: &mut String, findings: &Findings, options: Options) {
 fn growing_row(site: &SiteGrowth, options: Options) -> String {
     let per_step = site.bytes_per_step.zip(site.objects_per_step);
     let (bytes_rate, objects_rate) = per_step.unwrap_or((site.bytes_per_s, site.objects_per_s));
-    let per = if per_step.is_some() { "step" } else { "s" };
     let objects = if objects_rate == 0.0 { "-".to_owned() } else { human::value(Unit::Count, objects_rate) };
     let figures = format!(
-        "{:>9} {objects:>9} {:>9}  ",
+        "{:>10} {objects:>12} {:>9}  ",
         human::value(Unit::Bytes, bytes_rate),
         human::value(Unit::Bytes, site.live_bytes)
     );
@@ -131,7 +143,7 @@ fn growing_row(site: &SiteGrowth, options: Options) -> String {
     let mut out = hanging(&figures, &clean(place), options.width.max(60));
     let call = if site.call.is_empty() { String::new() } else { format!(", by {}", clean(&site.call)) };
     let arena = if site.through_arena { ", blocks of an arena" } else { "" };
-    let rest = format!("{}{call}{arena}; a {per}", clean(&site.function));
+    let rest = format!("{}{call}{arena}", clean(&site.function));
     out.push_str(&hanging(&indent, &rest, options.width));
     push_witnesses(&mut out, &indent, &site.witnesses, options);
     out
