@@ -16,9 +16,9 @@ pub static E26: Experiment = Experiment {
 };
 
 fn play(stage: &Stage) -> Result<Scene, String> {
-    let steps = if stage.short { 12 } else { 48 };
+    let steps = if stage.short { 24 } else { 48 };
     let arenas = format!("leaks tokenize/wordpiece-slices -a jemalloc --steps {steps} --param document=repeated");
-    let heap = format!("leaks prompt/format -a jemalloc --steps {}", 8 * steps);
+    let heap = format!("leaks prompt/format -a jemalloc --steps {}", 4 * steps);
     let mut scene = Scene::default();
     let clean = json(&run(stage, &format!("{arenas} --inject arenas=0 --json"), &[0, 3])?)?;
     let count = |value: &serde_json::Value| value.as_array().map_or(0, Vec::len) as u64;

@@ -28,9 +28,6 @@ const TRACEFS: &str = "/sys/kernel/tracing";
 /// Calls by power of two of ticks.
 type Histogram = BTreeMap<u32, u64>;
 
-/// Times of the probe, as `dashboards/bpftrace/stalls.bt` has them.
-const SCRIPT: &str = "usdt:*:heapgate:stall_done { @ticks = hist(arg0); }";
-
 fn play(stage: &Stage) -> Result<Scene, String> {
     let mut scene = Scene::default();
     if let Some(why) = missing() {
@@ -49,9 +46,11 @@ fn play(stage: &Stage) -> Result<Scene, String> {
         };
     }
     let program = stage.program.display();
+    // Times of the probe, as `dashboards/bpftrace/stalls.bt` has them.
+    let script = format!("usdt:{program}:heapgate:stall_done {{ @ticks = hist(arg0); }}");
     let output = tracer
         .envs([("HEAPGATE_PUBLISH", "e27"), ("HEAPGATE_LEVEL", "exact"), ("HEAPGATE_ALLOCATOR", "jemalloc")])
-        .args(["-f", "json", "-c", &format!("{program} trial prompt/format --steps {steps}"), "-e", SCRIPT])
+        .args(["-f", "json", "-c", &format!("{program} trial prompt/format --steps {steps}"), "-e", &script])
         .current_dir(&stage.folder)
         .stdin(Stdio::null())
         .output()
