@@ -46,8 +46,11 @@ pub(super) struct Given<'a> {
     /// Open files that it inherits.
     pub files: Vec<&'a File>,
     /// What is done at its stops.
-    pub at: Option<&'a dyn Fn(Stop, Reader<'_>)>,
+    pub at: Option<At<'a>>,
 }
+
+/// What looks at a child, or at what it left.
+pub(super) type At<'a> = &'a dyn Fn(Stop, Reader<'_>);
 
 /// A moment at which a child stands still, or is no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,7 +261,7 @@ struct Watch<'a> {
     /// Whether to look where its code is, and where it was at the last stop.
     reads_modules: bool,
     modules: Modules,
-    at: Option<&'a dyn Fn(Stop, Reader<'_>)>,
+    at: Option<At<'a>>,
     /// Times the child has stopped.
     stops: u32,
     /// One for each phase that ended; `None` where `/proc` could not be read at one of its ends.
