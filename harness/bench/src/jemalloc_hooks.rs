@@ -10,6 +10,7 @@ use std::io;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
+use heapgate_alloc::segment::probes;
 use heapgate_alloc::segment::stacks::StallKind;
 use heapgate_alloc::{mark, marks};
 use tikv_jemalloc_sys::extent_hooks_t;
@@ -146,6 +147,7 @@ unsafe extern "C" fn purge_lazy(
     arena: u32,
 ) -> bool {
     mark(StallKind::Purge);
+    probes::purge(length as u64);
     own!(purge_lazy(address, bytes, offset, length, arena), true)
 }
 
@@ -158,5 +160,6 @@ unsafe extern "C" fn purge_forced(
     arena: u32,
 ) -> bool {
     mark(StallKind::Purge);
+    probes::purge(length as u64);
     own!(purge_forced(address, bytes, offset, length, arena), true)
 }

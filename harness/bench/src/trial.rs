@@ -12,6 +12,10 @@ use crate::profile::Profilers;
 use crate::workload::{Error, Figures, Params, Steps, Variant, Work};
 use crate::{allocator::Base, jemalloc, jemalloc_hooks, switch};
 
+/// The environment variable that has a trial hold still so many times in its measured phase, evenly between steps; as in
+/// `heapgate_core::supervisor`.
+const SLICES_VARIABLE: &str = "HEAPGATE_SLICES";
+
 /// What a trial is to do.
 #[derive(Debug, Clone)]
 pub struct Trial {
@@ -53,13 +57,15 @@ impl Trial {
             self.steps.map_or(own, |measure| Steps { warmup: measure.div_ceil(4).min(own.warmup), measure, ..own });
         let region = phases.base.is_some_and(Base::has_region);
         let unmeasured = || Planter::unmeasured(self.injection);
-        phases
-            .run(PhaseKind::Warmup, steps.warmup, || take(steps.warmup, region, &mut unmeasured(), || workload.step()));
+        phases.run(PhaseKind::Warmup, steps.warmup, || {
+            take(steps.warmup, region, &mut unmeasured(), || workload.step(), |_| ())
+        });
         if steps.prefill > 0 {
             phases.run(PhaseKind::Prefill, steps.prefill, || {
-                take(steps.prefill, region, &mut unmeasured(), || workload.prefill())
+                take(steps.prefill, region, &mut unmeasured(), || workload.prefill(), |_| ())
             });
         }
+        let slices = Slices::asked_for(phases.session, steps.measure);
         // Before the workload starts its clocks: planting takes milliseconds.
         let mut planter = Planter::measured(self.injection, phases.session, phases.base)?;
         workload.measure_begins();
@@ -69,7 +75,8 @@ impl Trial {
             &mut workload,
             |workload| {
                 planter.steps_begin();
-                let work = take(steps.measure, region, &mut planter, || workload.step());
+                let between = |taken| slices.step_taken(taken);
+                let work = take(steps.measure, region, &mut planter, || workload.step(), between);
                 planter.steps_end();
                 work
             },
@@ -91,9 +98,16 @@ impl Trial {
 }
 
 /// Takes `count` steps of `one`, each in a region of its own if there is to be one.
-fn take(count: u64, region: bool, planter: &mut Planter, mut one: impl FnMut() -> Work) -> Work {
+/// After each it says how many were taken.
+fn take(
+    count: u64,
+    region: bool,
+    planter: &mut Planter,
+    mut one: impl FnMut() -> Work,
+    mut between: impl FnMut(u64),
+) -> Work {
     let mut sum = Work::default();
-    for _ in 0..count {
+    for taken in 1..=count {
         let mut step = || {
             let work = one();
             planter.after_step(work);
@@ -103,8 +117,32 @@ fn take(count: u64, region: bool, planter: &mut Planter, mut one: impl FnMut() -
         sum.units += work.units;
         // FNV-1a over the steps' checksums: their order counts.
         sum.checksum = (sum.checksum ^ work.checksum).wrapping_mul(0x0000_0100_0000_01B3);
+        between(taken);
     }
     sum
+}
+
+/// Stops of the measured phase between its steps, at which the supervisor looks at what is alive.
+struct Slices {
+    session: Option<Session>,
+    steps: u64,
+    /// How many; 0 for none.
+    count: u64,
+}
+
+impl Slices {
+    fn asked_for(session: Option<Session>, steps: u64) -> Self {
+        let asked = std::env::var(SLICES_VARIABLE).ok().and_then(|asked| asked.parse().ok());
+        Self { session, steps, count: asked.unwrap_or(0).min(steps) }
+    }
+
+    /// Holds still where a slice ends.
+    fn step_taken(&self, taken: u64) {
+        let slice_of = |taken: u64| u128::from(taken) * u128::from(self.count) / u128::from(self.steps.max(1));
+        if let Some(session) = self.session.filter(|_| slice_of(taken) > slice_of(taken - 1)) {
+            session.hold();
+        }
+    }
 }
 
 /// Gives back what the allocator kept, so that what is left resident is what it can't or won't give.

@@ -9,6 +9,7 @@ mod experiments;
 mod fail;
 mod history;
 mod inputs;
+mod leaks;
 mod live;
 mod matrix;
 mod neighbours;

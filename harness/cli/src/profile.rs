@@ -371,7 +371,7 @@ impl Session {
 }
 
 /// jemalloc with its profiler on.
-fn profiled(spec: &AllocatorSpec, rate_bytes: u64) -> AllocatorSpec {
+pub fn profiled(spec: &AllocatorSpec, rate_bytes: u64) -> AllocatorSpec {
     let mut spec = spec.clone();
     for (name, value) in [
         ("prof", "true".to_owned()),
@@ -421,7 +421,7 @@ fn measured(trial: &Trial) -> Option<&Phase> {
 }
 
 /// How a trial ended, and the last of what it printed.
-fn told(outcome: &Outcome) -> String {
+pub fn told(outcome: &Outcome) -> String {
     let said = match outcome {
         Outcome::Failed { stderr, .. } | Outcome::Killed { stderr, .. } | Outcome::OutOfMemory { stderr, .. } => {
             stderr.lines().last().unwrap_or("")
@@ -432,7 +432,7 @@ fn told(outcome: &Outcome) -> String {
 }
 
 /// The variant that `asked` names.
-fn variant(source: &Source, asked: Option<&str>) -> Result<String, Failure> {
+pub fn variant(source: &Source, asked: Option<&str>) -> Result<String, Failure> {
     let names: Vec<String> = source.variants.iter().map(|variant| variant.name()).collect();
     let Some(asked) = asked else {
         return match names.as_slice() {

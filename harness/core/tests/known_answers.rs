@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use heapgate_core::stats::two_samples::{self, Interval};
-use heapgate_core::stats::{binomial, prediction, serial, signed_rank};
+use heapgate_core::stats::{binomial, mann_kendall, prediction, serial, signed_rank};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -94,9 +94,9 @@ struct Ordered {
 #[test]
 fn a_trend_has_kendalls_p_value() {
     for case in cases::<Ordered>("trend") {
-        let (s, p_value) = serial::trend(&case.values);
-        assert_eq!(s, case.s);
-        near("p", p_value, case.p_value);
+        let trend = mann_kendall::trend(&case.values);
+        assert_eq!(trend.score, case.s);
+        near("p", trend.p_either, case.p_value);
     }
 }
 

@@ -80,8 +80,8 @@ probes! {
         scope: "its number in its thread"
         objects: "objects that outlive it"
         bytes: "their bytes" }
-    plain purge { "Pages of empty chunks were given back to the kernel (`heapgate_region::purge`)."
-        bytes: "bytes that had been used in them" }
+    plain purge { "Pages go back to the kernel: of a region's empty chunks (`heapgate_region::purge`); all that jemalloc can spare (`heapgate tune purge`); one of jemalloc's extents (only in trials whose slow calls are taken: jemalloc's other purges are not seen)."
+        bytes: "bytes that had been used in the chunks; by how much RSS fell; bytes of the extent's pages" }
     plain arena_start { "An `Arena` was made."
         arena: "its number in its process, from 1; 0 in a process without a segment" }
     plain arena_end { "An `Arena` was released."

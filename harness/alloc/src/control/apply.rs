@@ -222,6 +222,7 @@ impl Steer {
                 let before = trace::rss_bytes().unwrap_or(0);
                 jemalloc::purge()?;
                 let given_back = before.saturating_sub(trace::rss_bytes().unwrap_or(before));
+                heapgate_segment::probes::purge(given_back);
                 Ok(given_back.cast_signed())
             }
             Setting::Level => {

@@ -9,6 +9,8 @@
 //!   paced after each step by what all threads of the process have allocated. Under `region` they are made in the step's
 //!   scope, so they are escapes too, and pin its chunk. Moves `left_bytes`, `left_objects`, the peaks of live objects, RSS;
 //!   and allocations per unit, since a leak allocates.
+//! - `arenas=S`: while measuring, a [`heapgate_region::Arena`] for each unit of work, each with 1 KiB in it, of which the
+//!   share `S` is never released; 0 makes them all the same. Moves what `leak` moves.
 //! - `rss=S`: while measuring, pages of no use are resident besides: the share `S` of what is resident without them, looked
 //!   at when measuring begins, then after steps, once a millisecond at most. They are mapped beside the allocator, so no
 //!   exact metric moves; `minor_faults` does. A peak within one step that is gone at its end is not seen. Given back in
@@ -25,6 +27,7 @@
 //! `stall` and `fragmentation` are refused by a bench with an allocator of its own, which they can't reach; `leak` where
 //! nothing is counted.
 
+mod arenas;
 mod holes;
 mod plant;
 mod resident;
@@ -42,6 +45,8 @@ pub struct Injection {
     pub extra_allocs: f64,
     /// Share of the bytes allocated while measuring that is never freed.
     pub leak_share: f64,
+    /// Of arenas, one made for each unit of work while measuring, the share that is never released; `None` makes none.
+    pub arena_leak_share: Option<f64>,
     /// By which share more is resident while measuring.
     pub rss_share: f64,
     /// Which calls of the allocator take longer while measuring.
@@ -61,6 +66,7 @@ pub struct Stall {
 
 const EXTRA_ALLOCS: &str = "extra-allocs";
 const LEAK: &str = "leak";
+const ARENAS: &str = "arenas";
 const RSS: &str = "rss";
 const STALL: &str = "stall";
 const FRAGMENTATION: &str = "fragmentation";
@@ -71,6 +77,8 @@ const NONE: &str = "none";
 const MAX_EXTRA_ALLOCS: f64 = 1e6;
 /// A leak counts as allocated itself: at a share of 1 it would never be enough.
 const MAX_LEAK_SHARE: f64 = 0.9;
+/// All of them.
+const MAX_ARENA_LEAK_SHARE: f64 = 1.0;
 /// Resident memory eleven times as high.
 const MAX_RSS_SHARE: f64 = 10.0;
 /// Emptied slabs still hold an object each.
@@ -92,6 +100,10 @@ impl Injection {
         Ok(Self {
             extra_allocs: either(EXTRA_ALLOCS, self.extra_allocs, other.extra_allocs)?,
             leak_share: either(LEAK, self.leak_share, other.leak_share)?,
+            arena_leak_share: match (self.arena_leak_share, other.arena_leak_share) {
+                (Some(_), Some(_)) => return Err(twice(ARENAS)),
+                (a, b) => a.or(b),
+            },
             rss_share: either(RSS, self.rss_share, other.rss_share)?,
             stall: match (self.stall, other.stall) {
                 (Some(_), Some(_)) => return Err(twice(STALL)),
@@ -159,13 +171,14 @@ fn parse(text: &str) -> Result<Injection, String> {
             _ => return Err(format!("'{how}' is not a number from 0 to {MAX_EXTRA_ALLOCS}")),
         },
         Some((LEAK, how)) => planted.leak_share = share(how, MAX_LEAK_SHARE)?,
+        Some((ARENAS, how)) => planted.arena_leak_share = Some(share(how, MAX_ARENA_LEAK_SHARE)?),
         Some((RSS, how)) => planted.rss_share = share(how, MAX_RSS_SHARE)?,
         Some((STALL, how)) => planted.stall = stall(how)?,
         Some((FRAGMENTATION, how)) => planted.fragmentation_share = share(how, MAX_FRAGMENTATION_SHARE)?,
         _ => {
             return Err(format!(
-                "'{text}' is nothing that can be planted; there is: {EXTRA_ALLOCS}=N, {LEAK}=SHARE, {RSS}=SHARE, \
-                 {STALL}=TIME@SHARE, {FRAGMENTATION}=SHARE"
+                "'{text}' is nothing that can be planted; there is: {EXTRA_ALLOCS}=N, {LEAK}=SHARE, {ARENAS}=SHARE, \
+                 {RSS}=SHARE, {STALL}=TIME@SHARE, {FRAGMENTATION}=SHARE"
             ));
         }
     }
@@ -205,6 +218,7 @@ impl fmt::Display for Injection {
         let planted = [
             number(EXTRA_ALLOCS, self.extra_allocs),
             number(LEAK, self.leak_share),
+            self.arena_leak_share.map(|share| format!("{ARENAS}={share}")),
             number(RSS, self.rss_share),
             self.stall.map(|stall| format!("{STALL}={stall}")),
             number(FRAGMENTATION, self.fragmentation_share),
@@ -245,11 +259,12 @@ mod tests {
 
     #[test]
     fn several_are_planted_at_once_and_each_once() {
-        let all = read("extra-allocs=1,leak=1%,rss=5%,stall=50us@1e-4,fragmentation=10%");
-        let parts = ["rss=5%", "fragmentation=0.1", "stall=50us@0.01%", "extra-allocs=1", "leak=0.01"].map(read);
+        let all = read("extra-allocs=1,leak=1%,arenas=0,rss=5%,stall=50us@1e-4,fragmentation=10%");
+        let parts =
+            ["rss=5%", "fragmentation=0.1", "stall=50us@0.01%", "extra-allocs=1", "arenas=0", "leak=0.01"].map(read);
         assert_eq!(Injection::all(&parts), Ok(all));
         assert_eq!(Injection::all(&[]), Ok(Injection::default()));
-        for what in ["extra-allocs=1", "leak=1%", "rss=5%", "stall=50us@1", "fragmentation=1%"] {
+        for what in ["extra-allocs=1", "leak=1%", "arenas=0", "rss=5%", "stall=50us@1", "fragmentation=1%"] {
             let twice = format!("{what},{what}").parse::<Injection>().unwrap_err();
             assert!(twice.ends_with("is planted twice"), "{twice}");
         }
@@ -292,6 +307,7 @@ mod tests {
         fn what_is_written_is_read_as_the_same(
             extra_allocs in prop_oneof![Just(0.0), 0.0..=MAX_EXTRA_ALLOCS],
             leak_share in prop_oneof![Just(0.0), 0.0..=MAX_LEAK_SHARE, 0.0..1e-9],
+            arena_leak_share in proptest::option::of(0.0..=MAX_ARENA_LEAK_SHARE),
             rss_share in prop_oneof![Just(0.0), 0.0..=MAX_RSS_SHARE],
             stall in proptest::option::of((
                 prop_oneof![1..=MAX_STALL_NS, (1u64..1_000).prop_map(|us| us * 1_000)],
@@ -300,7 +316,7 @@ mod tests {
             fragmentation_share in prop_oneof![Just(0.0), 0.0..=MAX_FRAGMENTATION_SHARE],
         ) {
             let stall = stall.map(|(ns, share)| Stall { ns, share });
-            let planted = Injection { extra_allocs, leak_share, rss_share, stall, fragmentation_share };
+            let planted = Injection { extra_allocs, leak_share, arena_leak_share, rss_share, stall, fragmentation_share };
             prop_assert_eq!(planted.to_string().parse::<Injection>(), Ok(planted));
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use heapgate_alloc::Session;
 
+use super::arenas::Arenas;
 use super::holes::Holes;
 use super::resident::Ballast;
 use super::{Injection, Stall, stalls};
@@ -20,6 +21,7 @@ pub(crate) struct Planter {
     per_unit: f64,
     owed: f64,
     leak: Option<Leak>,
+    arenas: Option<Arenas>,
     ballast: Option<Ballast>,
     holes: Option<Holes>,
     stall: Option<Stall>,
@@ -35,6 +37,7 @@ impl Planter {
             per_unit: injection.extra_allocs,
             owed: 0.0,
             leak: None,
+            arenas: None,
             ballast: None,
             holes: None,
             stall: None,
@@ -58,6 +61,7 @@ impl Planter {
         }
         let mut planter = Self::unmeasured(injection);
         planter.leak = session.filter(|_| injection.leak_share > 0.0).map(|session| Leak::new(injection, session));
+        planter.arenas = injection.arena_leak_share.map(Arenas::new);
         planter.stall = injection.stall;
         if injection.fragmentation_share > 0.0 {
             let has_jemalloc = base.is_some_and(Base::has_jemalloc);
@@ -87,6 +91,10 @@ impl Planter {
                 self.owed -= 1.0;
                 drop(object());
             }
+        }
+        // Before the leak, which is a share of all bytes.
+        if let Some(arenas) = &mut self.arenas {
+            arenas.after_step(work.units);
         }
         if let Some(leak) = &mut self.leak {
             leak.after_step();

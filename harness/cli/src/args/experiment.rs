@@ -1,6 +1,7 @@
 //! `heapgate experiment`
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ pub struct ExperimentArgs {
     /// Also write the findings as a page, with the factors and memory over time as pictures
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Also write the findings as Markdown, and as JSON beside it
+    /// Also write the findings as Markdown, and as JSON beside it; of other experiments, what is there stays
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 }
@@ -107,7 +108,7 @@ impl ExperimentArgs {
     }
 
     fn selected(&self) -> Result<Vec<&'static Experiment>, Failure> {
-        let there = |experiment: &&&Experiment| !matches!(experiment.body, Body::NotYet);
+        let there = |experiment: &&&Experiment| !matches!(experiment.body, Body::Elsewhere(_));
         if self.which == ["all"] {
             return Ok(ALL.iter().filter(there).copied().collect());
         }
@@ -119,8 +120,7 @@ impl ExperimentArgs {
             files::atomic_write(path, render::experiments_html::render(findings).as_bytes())?;
         }
         if let Some(path) = &self.markdown {
-            let findings =
-                Findings { experiments: findings.experiments.iter().map(without_curves).collect(), ..*findings };
+            let findings = merged(&json_beside(path), findings)?;
             files::atomic_write(path, render::experiments_doc::render(&findings).as_bytes())?;
             let text = serde_json::to_string_pretty(&findings)? + "\n";
             files::atomic_write(&json_beside(path), text.as_bytes())?;
@@ -129,7 +129,7 @@ impl ExperimentArgs {
     }
 
     fn list(&self, global: &Global) -> Result<u8, Failure> {
-        let state = |experiment: &Experiment| !matches!(experiment.body, Body::NotYet);
+        let state = |experiment: &Experiment| !matches!(experiment.body, Body::Elsewhere(_));
         if self.json {
             let all: Vec<_> = ALL
                 .iter()
@@ -144,10 +144,9 @@ impl ExperimentArgs {
         let options = global.options(false);
         let mut text = String::new();
         for experiment in ALL {
-            let title = if state(experiment) {
-                experiment.title.to_owned()
-            } else {
-                format!("{} (not there yet)", experiment.title)
+            let title = match experiment.body {
+                Body::Elsewhere(command) => format!("{} (shown by `{command}`)", experiment.title),
+                _ => experiment.title.to_owned(),
             };
             text.push_str(&hanging(&format!("  {:<5}", format!("E{}", experiment.number)), &title, options.width));
         }
@@ -162,11 +161,29 @@ fn find(name: &str) -> Result<&'static Experiment, Failure> {
     let found = ALL.iter().find(|experiment| Some(experiment.number) == number);
     match found {
         None => Err(Failure::usage(format!("unknown experiment '{name}'; `heapgate experiment list` shows them"))),
-        Some(experiment) if matches!(experiment.body, Body::NotYet) => {
-            Err(Failure::usage(format!("E{} ({}) is not there yet", experiment.number, experiment.title)))
+        Some(Experiment { number, title, body: Body::Elsewhere(command), .. }) => {
+            Err(Failure::usage(format!("E{number} ({title}) is shown by another command: `{command}`")))
         }
         Some(experiment) => Ok(experiment),
     }
+}
+
+/// `findings`, and those of other experiments that are in the file already.
+fn merged(path: &Path, findings: &Findings) -> Result<Findings, Failure> {
+    let mut experiments: Vec<Evaluation> = findings.experiments.iter().map(without_curves).collect();
+    let is_new = |number: u32| !findings.experiments.iter().any(|found| found.number == number);
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let before: Findings = serde_json::from_str(&text).map_err(|error| {
+                Failure::usage(format!("{}: no findings that could be kept: {error}; remove it", path.display()))
+            })?;
+            experiments.extend(before.experiments.into_iter().filter(|found| is_new(found.number)));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::usage(format!("{} can't be read: {error}", path.display()))),
+    }
+    experiments.sort_by_key(|found| found.number);
+    Ok(Findings { experiments, ..*findings })
 }
 
 /// Curves are for pages and terminals: in a file that is kept under version control they would only be noise.

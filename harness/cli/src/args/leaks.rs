@@ -1,264 +1,227 @@
 //! `heapgate leaks`
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use heapgate_bench::Injection;
 use heapgate_core::config::parse_time;
 use heapgate_core::exit;
-use heapgate_core::leaks::{self, Findings, Look, Settings, WINDOWS};
-use heapgate_core::render::leaks as render;
-use heapgate_segment::clock::monotonic_ns;
-use heapgate_segment::published::{self, Buffer, Entry, ReadError};
-use serde::Serialize;
+use heapgate_segment::published;
+use heapgate_segment::stacks::MAX_STACK_PERIOD;
 
-use super::{Global, print};
+use super::Global;
+use crate::cargo::Wanted;
 use crate::fail::Failure;
-use crate::trace_line::{self, Found};
+use crate::leaks::live::{self, Target};
+use crate::leaks::{Subject, report, workload};
+use crate::own_bench;
+use crate::source::Source;
 
-/// Name the arenas and region scopes of a published process that are never released
+/// Name what is never released: arenas, region scopes, and the lines whose objects grow
 ///
-/// Published is what was started with HEAPGATE_PUBLISH=NAME, or calls heapgate_alloc::publish. A process that has ended is
-/// shown as it was at its end, until its file is cleared away.
+/// Of a published process, of a workload that is run for it, or of a report. Published is what was started with
+/// HEAPGATE_PUBLISH=NAME, or calls heapgate_alloc::publish. A process that has ended is shown as it was at its end, until its
+/// file is cleared away.
 ///
-/// An open arena is named if it has lived ten times as long as any that its line of the source released (and 10 s, while the
-/// process runs), or if its line releases none and goes on making them. A scope is named if it has been open for a minute.
-/// --older-than takes the place of these rules. Ends with 3 if anything was named, with 0 if nothing was: docs/leaks.md.
+/// An open arena of a process is named if it has lived ten times as long as any that its line of the source released (and 10 s,
+/// while the process runs), or if its line releases none and goes on making them. A scope is named if it has been open for a
+/// minute. --older-than takes the place of these rules. A line is named if its live objects or bytes rise throughout twelve
+/// windows, and, of a workload, are not released when it is dropped.
+///
+/// Ends with 3 if anything was named, with 0 if nothing was, with 4 if too little was seen to tell: docs/leaks.md.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Leaks {
-    /// The service's name [default: all published processes]
-    #[arg(value_name = "SERVICE", conflicts_with = "pid")]
-    service: Option<String>,
+    /// A service's name, a workload as in tokenize/hf-wordpiece, or a report (FILE.json) [default: all published processes]
+    #[arg(value_name = "SERVICE|WORKLOAD|REPORT", conflicts_with = "pid")]
+    what: Option<String>,
     /// The process
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pid: Option<u32>,
     /// Take whatever is open for longer for a leak, and nothing else
     #[arg(long, value_name = "TIME", value_parser = time)]
     older_than: Option<Duration>,
-    /// Look for so long, and say whether live bytes grew meanwhile
+    /// Process: look for so long, and say which lines' objects grew meanwhile (if it was built with Publication::profiling())
+    /// and whether all live bytes did
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     duration: Option<Duration>,
     /// Trace lines of the process (HEAPGATE_TRACE=1): say whether live bytes grew over them
     #[arg(long, value_name = "FILE", conflicts_with = "duration")]
     trace: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
     /// Folder of the published processes [default: this user's]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    #[command(flatten)]
+    run: Run,
+    /// Sample one allocation in N [default: of a workload 16, and once in 16 KiB; of a process 1024, and once in 1 MiB]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_STACK_PERIOD))]
+    every: Option<u64>,
+    /// Take every allocation; slow
+    #[arg(long, conflicts_with = "every")]
+    exact: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is only for workloads.
+#[derive(Debug, Args)]
+struct Run {
+    /// Workload: one of a bench of the package in this folder
+    #[arg(long, value_name = "NAME", conflicts_with = "pid")]
+    bench: Option<String>,
+    /// The package that has the bench
+    #[arg(long, value_name = "NAME", requires = "bench")]
+    package: Option<String>,
+    /// Its Cargo.toml [default: found from this folder]
+    #[arg(long, value_name = "FILE", requires = "bench")]
+    manifest_path: Option<PathBuf>,
+    /// Workload: allocator, with settings [default: the variant's first]
+    #[arg(short, long, value_name = "SPEC")]
+    allocator: Option<String>,
+    /// Workload: parameter, as in document=verse
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    /// Workload: measured steps; eight at least [default: the workload's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Workload: longest time of the run, s
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// Workload under jemalloc: take its own heap profile too, as another witness
+    #[arg(long)]
+    heap_profile: bool,
+    /// Plant a leak: a control
+    #[arg(long, value_name = "WHAT=HOW", hide = true)]
+    inject: Vec<Injection>,
 }
 
 const AFTER_HELP: &str = "\
 Examples:
-  heapgate leaks tokenizer                     what it has not released
-  heapgate leaks --pid 4242 --for 1m           and whether its live bytes grow
+  heapgate leaks tokenizer                     what a service has not released
+  heapgate leaks --pid 4242 --for 1m           and which lines' objects grow
   heapgate leaks --older-than 1h --json        of all services, whatever is older
-  heapgate leaks tokenizer --trace service.log with the trace lines of that log";
+  heapgate leaks tokenizer --trace service.log with the trace lines of that log
+  heapgate leaks tokenize/hf-wordpiece         run a workload, and look at it
+  heapgate leaks --bench index --steps 1000    the same for a bench of your own
+  heapgate leaks .heapgate/report.json         what a report says of growth";
 
 fn time(text: &str) -> Result<Duration, String> {
     parse_time(text).map_err(|error| error.to_string())
 }
 
-/// One process's, in JSON.
-#[derive(Serialize)]
-struct Process<'a> {
-    service: &'a str,
-    pid: u32,
-    running: bool,
-    #[serde(flatten)]
-    findings: &'a Findings,
+/// What is to be looked at.
+enum Kind {
+    Live,
+    Workload,
+    Report(PathBuf),
 }
 
 impl Leaks {
     pub fn execute(self, global: &Global) -> Result<u8, Failure> {
-        let folder = match self.folder {
-            Some(ref folder) => folder.clone(),
-            None => published::runtime_folder().map_err(Failure::usage)?,
+        let kind = self.kind()?;
+        self.check_flags(&kind)?;
+        let (found, complete) = match &kind {
+            Kind::Live => (self.live()?, true),
+            Kind::Workload => self.workload()?,
+            Kind::Report(path) => report::look(path)?,
         };
-        let entries = self.entries(&folder)?;
-        let trace = self.trace.as_deref().map(read_trace).transpose()?;
-        let mut found = Vec::with_capacity(entries.len());
-        for (entry, (looks, running)) in entries.iter().zip(look_at(&entries, self.duration, self.named())?) {
-            // One of many that has gone since they were listed.
-            if looks.is_empty() {
-                continue;
-            }
-            let settings = Settings { running, older_than: self.older_than };
-            let mut findings = leaks::find(&looks, settings);
-            if let Some(trace) = &trace {
-                findings.live_bytes = leaks::live_trend(&windows(trace, entry.pid));
-                if findings.live_bytes.is_none() {
-                    eprintln!(
-                        "heapgate: the log has fewer than {WINDOWS} trace lines of process {} with live bytes",
-                        entry.pid
-                    );
-                }
-            }
-            found.push((entry, running, findings));
-        }
-        let processes = found.iter().map(|(entry, running, findings)| Process {
-            service: &entry.name,
-            pid: entry.pid,
-            running: *running,
-            findings,
-        });
-        if self.json {
-            print(&serde_json::to_string_pretty(&processes.collect::<Vec<_>>())?)?;
-        } else {
-            let options = global.options(false);
-            let tables = found.iter().map(|(entry, running, findings)| {
-                let ended = if *running { "" } else { ", ended" };
-                render::table(&format!("{} ({}{ended})", entry.name, entry.pid), findings, options)
-            });
-            print(&tables.collect::<Vec<_>>().join("\n"))?;
-        }
-        let any = found.iter().any(|(_, _, findings)| !findings.leaks.is_empty());
-        Ok(if any { exit::REGRESSION } else { exit::PASS })
+        Subject::print(&found, self.json, global.options(false))?;
+        Ok(match found.iter().any(|subject| subject.findings.any()) {
+            true => exit::REGRESSION,
+            false if complete => exit::PASS,
+            false => exit::INCONCLUSIVE,
+        })
     }
 
-    /// Whether one process was asked for: then it is an error that it can't be read.
-    fn named(&self) -> bool {
-        self.pid.is_some() || self.service.is_some()
+    /// A file is a report, a name with a slash a workload; any other name a service if one is published under it, else a
+    /// workload.
+    fn kind(&self) -> Result<Kind, Failure> {
+        if self.run.bench.is_some() {
+            return Ok(Kind::Workload);
+        }
+        let Some(what) = &self.what else { return Ok(Kind::Live) };
+        let is_file = Path::new(what).is_file();
+        if is_file || what.ends_with(".json") {
+            return Ok(Kind::Report(PathBuf::from(what)));
+        }
+        let is_published = || Ok::<_, Failure>(live::has_service(&self.published()?, what));
+        let is_workload = what.contains('/') || !is_published()? && Source::built_in()?.has(what);
+        Ok(if is_workload { Kind::Workload } else { Kind::Live })
     }
 
-    /// The published files of the processes that are meant.
-    fn entries(&self, folder: &Path) -> Result<Vec<Entry>, Failure> {
-        let mut entries = match published::list(folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Failure::usage(format!("{} can't be read: {error}", folder.display()))),
-            Ok(entries) => entries,
+    /// Flags that would do nothing are mistakes.
+    fn check_flags(&self, kind: &Kind) -> Result<(), Failure> {
+        let Run { allocator, params, steps, heap_profile, inject, .. } = &self.run;
+        let of_runs = [
+            ("--allocator", allocator.is_some()),
+            ("--param", !params.is_empty()),
+            ("--steps", steps.is_some()),
+            ("--heap-profile", *heap_profile),
+            ("--inject", !inject.is_empty()),
+        ];
+        let of_processes = [
+            ("--for", self.duration.is_some()),
+            ("--trace", self.trace.is_some()),
+            ("--folder", self.folder.is_some()),
+        ];
+        let of_both =
+            [("--older-than", self.older_than.is_some()), ("--every", self.every.is_some()), ("--exact", self.exact)];
+        let (what, wrong): (_, Vec<_>) = match kind {
+            Kind::Live => ("a published process", of_runs.to_vec()),
+            Kind::Workload => ("a workload", of_processes.to_vec()),
+            Kind::Report(_) => ("a report", [&of_runs[..], &of_processes, &of_both].concat()),
         };
-        let shown = folder.display();
-        if let Some(pid) = self.pid {
-            entries.retain(|entry| entry.pid == pid);
-            // Of two of one number, the one that lives.
-            entries.sort_by_key(|entry| (std::cmp::Reverse(entry.is_alive()), std::cmp::Reverse(entry.start_time)));
-            entries.truncate(1);
-            if entries.is_empty() {
-                return Err(Failure::usage(match name_of(pid) {
-                    Some(name) => format!(
-                        "process {pid} ({name}) is not published in {shown}: build it with heapgate-alloc and start it with \
-                         HEAPGATE_PUBLISH=NAME; if it publishes elsewhere, name the folder with --folder"
-                    ),
-                    None => format!("there is no process {pid}, and none of that id is published in {shown}"),
-                }));
+        match wrong.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => {
+                Err(Failure::usage(format!("{flag}: it says nothing of {what}; see `heapgate leaks --help`")))
             }
-        } else if let Some(service) = &self.service {
-            entries.retain(|entry| entry.name == *service);
-            if entries.is_empty() {
-                return Err(Failure::usage(format!(
-                    "no service '{}' is published in {shown}; `heapgate top --once` lists those that are",
-                    service.escape_debug()
-                )));
-            }
-        } else if entries.is_empty() {
-            return Err(Failure::usage(format!(
-                "no process is published in {shown}: start one with HEAPGATE_PUBLISH=NAME, or name its folder with --folder"
-            )));
-        }
-        Ok(entries)
-    }
-}
-
-/// The name of a running process.
-fn name_of(pid: u32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim_end().escape_debug().to_string())
-}
-
-/// Looks at each, at [`WINDOWS`] moments of `duration`, or once; and says whether each runs.
-fn look_at(entries: &[Entry], duration: Option<Duration>, named: bool) -> Result<Vec<(Vec<Look>, bool)>, Failure> {
-    let times = if duration.is_some() { WINDOWS } else { 1 };
-    let pause = duration.unwrap_or_default() / u32::try_from(times.saturating_sub(1).max(1)).unwrap_or(1);
-    let mut buffer = Buffer::new();
-    let mut all: Vec<(Vec<Look>, bool)> = entries.iter().map(|_| (Vec::new(), false)).collect();
-    for turn in 0..times {
-        if turn > 0 {
-            std::thread::sleep(pause);
-        }
-        for (entry, (looks, running)) in entries.iter().zip(&mut all) {
-            match look(entry, &mut buffer) {
-                Ok((look, alive)) => {
-                    looks.push(look);
-                    *running = alive;
-                }
-                Err(error) if named => return Err(unreadable(entry, &error)),
-                Err(error) => eprintln!("heapgate: warning: {}", unreadable(entry, &error)),
-            }
+            None => Ok(()),
         }
     }
-    Ok(all)
-}
 
-fn look(entry: &Entry, buffer: &mut Buffer) -> Result<(Look, bool), ReadError> {
-    // Before the reading: a process that ends meanwhile has left all that it did.
-    let running = entry.is_alive();
-    entry.read(buffer)?;
-    let reader = buffer.reader()?;
-    let (_, live_bytes) = reader.live();
-    let live_bytes = (!reader.was_off()).then_some(live_bytes);
-    let reading = entry.read_arenas()?;
-    let at_ns = if running { monotonic_ns() } else { reading.last_ns };
-    Ok((Look { at_ns, live_bytes, reading }, running))
-}
-
-fn unreadable(entry: &Entry, error: &ReadError) -> Failure {
-    let advice = match error {
-        ReadError::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
-            "; it belongs to another user: run heapgate as that user, or as root"
-        }
-        _ => "",
-    };
-    Failure::usage(format!("{} can't be read: {error}{advice}", entry.path.display()))
-}
-
-/// Process ids and live bytes of the trace lines in a log, in order.
-fn read_trace(path: &Path) -> Result<Vec<(u64, f64)>, Failure> {
-    let unreadable = |error: std::io::Error| Failure::usage(format!("{} can't be read: {error}", path.display()));
-    let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
-    let (mut found, mut bytes, mut number) = (Vec::new(), Vec::new(), 0u64);
-    loop {
-        bytes.clear();
-        if lines.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
-            return Ok(found);
-        }
-        number += 1;
-        let line = String::from_utf8_lossy(&bytes);
-        match trace_line::parse(line.trim_end_matches(['\n', '\r'])) {
-            Ok(Found::Json(json)) => {
-                let json: serde_json::Value = serde_json::from_str(&json)?;
-                if let (Some(pid), Some(live)) = (json["pid"].as_u64(), json["live_bytes"].as_f64()) {
-                    found.push((pid, live));
-                }
-            }
-            Ok(Found::OtherLine) => {}
-            Err(error) => return Err(Failure::usage(format!("{}, line {number}: {error}", path.display()))),
-        }
+    fn published(&self) -> Result<PathBuf, Failure> {
+        self.folder.clone().map_or_else(|| published::runtime_folder().map_err(Failure::usage), Ok)
     }
-}
 
-/// The lowest live bytes in each of [`WINDOWS`] equal parts of a process's lines; fewer where there are fewer lines.
-fn windows(trace: &[(u64, f64)], pid: u32) -> Vec<f64> {
-    let live: Vec<f64> = trace.iter().filter(|line| line.0 == u64::from(pid)).map(|line| line.1).collect();
-    let count = WINDOWS.min(live.len());
-    let part = |window: usize| &live[live.len() * window / count..live.len() * (window + 1) / count];
-    (0..count).map(|window| part(window).iter().copied().fold(f64::INFINITY, f64::min)).collect()
-}
+    fn live(&self) -> Result<Vec<Subject>, Failure> {
+        let target = match (self.pid, &self.what) {
+            (Some(pid), _) => Target::Pid(pid),
+            (None, Some(service)) => Target::Service(service.clone()),
+            (None, None) => Target::All,
+        };
+        live::look(live::Wish {
+            target,
+            folder: self.published()?,
+            older_than: self.older_than,
+            duration: self.duration,
+            trace: self.trace.as_deref(),
+            every: if self.exact { Some(1) } else { self.every },
+        })
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_is_cut_into_windows_of_which_each_gives_its_lowest_value() {
-        let trace: Vec<(u64, f64)> = (0..25).flat_map(|n| [(7, f64::from(n)), (8, 0.0)]).collect();
-        let windows = windows(&trace, 7);
-        assert_eq!((windows.len(), windows[0], windows[11]), (WINDOWS, 0.0, 22.0));
-        assert_eq!(super::windows(&trace[..3], 7), [0.0, 1.0]);
-        assert_eq!(super::windows(&trace, 9), [0.0; 0]);
+    fn workload(&self) -> Result<(Vec<Subject>, bool), Failure> {
+        let Run { bench, package, manifest_path, allocator, params, steps, timeout, heap_profile, inject } = &self.run;
+        let source = match bench.as_deref() {
+            None => Source::built_in()?,
+            Some(bench) => {
+                own_bench::open(Wanted { bench, package: package.as_deref(), manifest: manifest_path.as_deref() })?
+            }
+        };
+        workload::look(
+            source,
+            workload::Wish {
+                workload: self.what.as_deref(),
+                allocator: allocator.as_deref(),
+                params,
+                steps: *steps,
+                timeout: Duration::from_secs(*timeout),
+                every: if self.exact { Some(1) } else { self.every },
+                heap_profile: *heap_profile,
+                inject: Injection::all(inject).map_err(Failure::usage)?,
+                older_than: self.older_than,
+            },
+        )
     }
 }

@@ -6,6 +6,7 @@ mod load;
 pub mod runner;
 mod sites;
 mod strings;
+mod systems;
 mod tokenizers;
 mod transformer;
 
@@ -33,20 +34,20 @@ pub static ALL: &[&Experiment] = &[
     &transformer::SCOPED_EXPIRY,
     &embedding::E19,
     &transformer::EARLY_RELEASE,
-    &not_yet(21, "Trace line of a running process"),
-    &not_yet(22, "Settings of the allocator changed while it runs"),
-    &not_yet(23, "Online A/B of reclaim settings"),
-    &not_yet(24, "Roll-out comparison with a verdict"),
-    &not_yet(25, "Three-dimensional regression check"),
-    &not_yet(26, "Leak detection for arenas"),
-    &not_yet(27, "Kernel-level events"),
-    &not_yet(28, "Alerts"),
-    &not_yet(29, "Memory budgets that agree"),
+    &systems::trace::E21,
+    &systems::settings::E22,
+    &elsewhere(23, "Online A/B of reclaim settings", "heapgate ab --live"),
+    &systems::rollout::E24,
+    &systems::gate::E25,
+    &systems::leaks::E26,
+    &systems::probes::E27,
+    &elsewhere(28, "Alerts", "ci/check-dashboards"),
+    &systems::budget::E29,
     &costs::E30,
 ];
 
-const fn not_yet(number: u32, title: &'static str) -> Experiment {
-    Experiment { number, title, about: "", body: Body::NotYet }
+const fn elsewhere(number: u32, title: &'static str, command: &'static str) -> Experiment {
+    Experiment { number, title, about: "", body: Body::Elsewhere(command) }
 }
 
 #[cfg(test)]

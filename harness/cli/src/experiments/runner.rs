@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use heapgate_bench::{Injection, Variant};
-use heapgate_core::experiment::{Arm, Body, Evaluation, Experiment, evaluate};
+use heapgate_core::experiment::{Arm, Body, Evaluation, Experiment, Scene, Stage, evaluate, evaluate_scene};
+use heapgate_core::files;
 use heapgate_core::plan::{Plan, Planned};
-use heapgate_core::report::{Cell, Report};
+use heapgate_core::report::{Cell, Machine, Report};
 use heapgate_core::supervisor::Settings;
 use heapgate_workloads::variants;
 
 use crate::fail::Failure;
 use crate::matrix::{Matrix, parse_params};
-use crate::run::{End, Session};
+use crate::run::{End, Session, unix_s};
 use crate::source::Source;
 
 /// One allocation in how many has its call stack sampled: see `heapgate run --sites`.
@@ -49,6 +50,9 @@ impl Runner {
     /// # Errors
     /// If nothing could be run.
     pub fn run(&self, experiment: &Experiment) -> Result<Ran, Failure> {
+        if let Body::Scenario { run } = &experiment.body {
+            return self.play(experiment, *run);
+        }
         let (arms, problems) = self.plan(experiment)?;
         let sites = matches!(experiment.body, Body::Sites { .. });
         // Shares of sites have an error of their own, which one repetition gives.
@@ -68,11 +72,32 @@ impl Runner {
         Ok(Ran { evaluation, end: ran.end, completed })
     }
 
+    /// Plays a scenario, and keeps what it found.
+    fn play(&self, experiment: &Experiment, run: fn(&Stage) -> Result<Scene, String>) -> Result<Ran, Failure> {
+        let folder = tempfile::tempdir()?;
+        let short = self.steps == Some(1);
+        let stage = Stage { program: self.source.program.clone(), folder: folder.path().to_owned(), short };
+        let scene = run(&stage).map_err(|error| Failure::workload(format!("E{}: {error}", experiment.number)))?;
+        let made = (unix_s(), Machine::detect(), self.source.build.commit.clone());
+        let evaluation = evaluate_scene(experiment, scene, made);
+        let text = serde_json::to_string_pretty(&evaluation)? + "\n";
+        files::make_folder(&self.folder)?;
+        files::atomic_write(&scene_path(&self.folder, experiment.number), text.as_bytes())?;
+        Ok(Ran { evaluation, end: End::Complete, completed: true })
+    }
+
     /// Evaluates the report that was kept of an earlier run.
     ///
     /// # Errors
     /// If there is none, or it can't be read.
     pub fn stored(&self, experiment: &Experiment) -> Result<Ran, Failure> {
+        if let Body::Scenario { .. } = &experiment.body {
+            let path = scene_path(&self.folder, experiment.number);
+            let unreadable = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error))?;
+            let evaluation = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+            return Ok(Ran { evaluation, end: End::Complete, completed: true });
+        }
         let report = Report::load(&report_path(&self.folder, experiment.number))?;
         let (arms, mut problems) = self.plan(experiment)?;
         let cells: Vec<Cell> = report.cells().into_iter().map(|trials| trials.cell.clone()).collect();
@@ -159,6 +184,10 @@ fn without_steps(cell: &Cell) -> Cell {
     let mut cell = cell.clone();
     cell.params.remove("steps");
     cell
+}
+
+fn scene_path(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("E{number}.findings.json"))
 }
 
 fn report_path(folder: &Path, number: u32) -> PathBuf {

@@ -6,6 +6,9 @@ use std::os::unix::process::CommandExt;
 use crate::common::{Place, Ran, skip};
 use crate::planted::{ARENAS, LEAKED_OF, Planted, SERVICE};
 
+/// A workload whose steps take a millisecond and leave nothing, looked at over as many as fill all windows.
+const STEADY: &str = "prompt/format -a jemalloc --steps 96 --json";
+
 fn leaks(place: &Place, arguments: &str) -> Ran {
     let mut command = place.command(&format!("leaks {arguments}"));
     Ran::of(command.env("HEAPGATE_RUNTIME_DIR", place.path("run")).env_remove("HEAPGATE_PUBLISH"))
@@ -90,9 +93,16 @@ fn what_cannot_be_looked_at_is_said_with_what_to_do() {
     leaks(&place, &format!("--pid {own}")).ends_with(2).says(&["is not published", "heapgate-alloc", "--folder"]);
     leaks(&place, "--pid 4194999").ends_with(2).says(&["there is no process 4194999"]);
     leaks(&place, "--pid 0").ends_with(2).says(&["--pid"]);
-    leaks(&place, "nobody").ends_with(2).says(&["no service 'nobody'", "top --once"]);
+    leaks(&place, "nobody").ends_with(2).says(&["no service 'nobody'", "top --once", "list workloads"]);
     leaks(&place, "--folder /proc/self/mem planted").ends_with(2).says(&["/proc/self/mem"]);
     leaks(&place, "planted --pid 1").ends_with(2).says(&["--pid"]);
+    leaks(&place, "planted --steps 9").ends_with(2).says(&["--steps", "published process"]);
+    leaks(&place, "prompt/format --for 1s").ends_with(2).says(&["--for", "workload"]);
+    leaks(&place, "prompt/format --steps 7").ends_with(2).says(&["8 steps at the least"]);
+    leaks(&place, "prompt/none").ends_with(2).says(&["unknown workload"]);
+    leaks(&place, "prompt/format -a system --heap-profile").ends_with(2).says(&["-a jemalloc"]);
+    leaks(&place, "prompt/format --inject extra-allocs=oops").ends_with(2).says(&["oops"]);
+    leaks(&place, "none.json").ends_with(2).says(&["none.json"]);
     let file = planted.entry().path;
     let whole = std::fs::read(&file).expect("read");
     std::fs::write(&file, &whole[..100_000]).expect("written");
@@ -110,4 +120,110 @@ fn what_cannot_be_looked_at_is_said_with_what_to_do() {
     let mut command = place.command("leaks planted --folder");
     let refused = Ran::of(command.arg(planted.folder()).uid(65_534));
     refused.ends_with(2).says(&["Permission denied", "another user"]);
+}
+
+/// What `name` says of the only finding's witnesses.
+fn agrees(finding: &serde_json::Value, name: &str) -> Option<bool> {
+    let witnesses = finding["witnesses"].as_array().expect("witnesses");
+    witnesses.iter().find(|witness| witness["source"] == name)?["agrees"].as_bool()
+}
+
+#[test]
+fn a_workload_that_leaks_is_told_from_one_that_does_not_by_line_and_rate() {
+    let place = Place::new();
+    let clean = leaks(&place, STEADY).ends_with(0).json();
+    assert_eq!(
+        (&clean[0]["growing"], &clean[0]["leaks"]),
+        (&serde_json::json!([]), &serde_json::json!([])),
+        "{clean:#}"
+    );
+    assert_eq!((clean[0]["windows"].as_u64(), clean[0]["steps"].as_u64()), (Some(12), Some(96)));
+
+    let found = leaks(&place, &format!("{STEADY} --heap-profile --exact --inject leak=20%")).ends_with(3).json();
+    let sites = found[0]["growing"].as_array().expect("sites");
+    assert_eq!(sites.len(), 1, "{found:#}");
+    assert!(sites[0]["place"].as_str().is_some_and(|place| place.contains("inject/plant.rs:")), "{found:#}");
+    assert_eq!(sites[0]["released"], false);
+    // Every allocation is taken: the site's rate is that of all live bytes, which are counted.
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+    let live = &found[0]["live_bytes"];
+    let per_step = number(&live["bytes_per_window"]) / (96.0 / 12.0);
+    assert!((number(&sites[0]["bytes_per_step"]) / per_step - 1.0).abs() < 0.02, "{found:#}");
+    assert!((number(&sites[0]["objects_per_step"]) * 16.0 / per_step - 1.0).abs() < 0.02, "{found:#}");
+    assert_eq!(agrees(&sites[0], "live-bytes"), Some(true));
+    assert_eq!(agrees(&sites[0], "jemalloc-profile"), Some(true), "{found:#}");
+    let few = leaks(&place, &STEADY.replace("96", "8")).ends_with(0).json();
+    assert_eq!(few[0]["windows"], 8);
+}
+
+#[test]
+fn one_arena_in_ten_thousand_of_a_workload_is_named_and_corroborated() {
+    let place = Place::new();
+    let run = "tokenize/wordpiece-slices -a jemalloc --steps 24 --param document=repeated --json --inject";
+    let clean = leaks(&place, &format!("{run} arenas=0")).ends_with(0).json();
+    let made = clean[0]["created"].as_u64().expect("counted");
+    assert!(made >= ARENAS, "{made}");
+    assert_eq!(
+        (&clean[0]["leaks"], &clean[0]["growing"]),
+        (&serde_json::json!([]), &serde_json::json!([])),
+        "{clean:#}"
+    );
+    let found = leaks(&place, &format!("{run} arenas=1e-4")).ends_with(3).json();
+    let leak = &found[0]["leaks"][0];
+    assert!(leak["place"].as_str().is_some_and(|place| place.contains("inject/arenas.rs:")), "{found:#}");
+    assert_eq!(
+        (leak["items"].as_array().map(|all| all.len() as u64), &leak["items"][0]["id"]),
+        (Some(made / LEAKED_OF), &serde_json::json!(LEAKED_OF))
+    );
+    assert_eq!((agrees(leak, "heap-sites"), agrees(leak, "live-bytes")), (Some(true), Some(true)), "{found:#}");
+}
+
+#[test]
+fn a_line_that_grows_in_a_process_is_named_with_its_rate_and_one_that_is_steady_is_not() {
+    let place = Place::new();
+    let look = |what| {
+        let planted = Planted::start(&place, what, "count");
+        let found = leaks(&place, &format!("--pid {} --for 1.2s --every 1 --json", planted.pid()));
+        planted.end();
+        found
+    };
+    let steady = look("allocate").ends_with(0).json();
+    assert_eq!(steady[0]["growing"], serde_json::json!([]), "{steady:#}");
+    let found = look("grow").ends_with(3).json();
+    let site = &found[0]["growing"][0];
+    assert!(site["function"].as_str().is_some_and(|name| name.ends_with("one_that_leaks")), "{found:#}");
+    let rate = |name: &str| site[name].as_f64().expect("a rate");
+    assert!((rate("bytes_per_s") / rate("objects_per_s") - 500.0).abs() < 1.0, "{found:#}");
+    assert_eq!((&site["released"], agrees(site, "live-bytes")), (&serde_json::Value::Null, Some(true)));
+}
+
+#[test]
+fn a_report_says_whether_live_bytes_grew_and_where_to_look() {
+    let place = Place::new();
+    place.run("run prompt/format -a jemalloc -n 1 --steps 2").ends_with(0);
+    let mut report = place.json(".heapgate/report.json");
+    leaks(&place, ".heapgate/report.json").ends_with(2).says(&["80 ms", "heapgate leaks prompt/format"]);
+    // The same, as a longer one would be.
+    let trial = &mut report["trials"][0];
+    let phases = trial["phases"].as_array().expect("phases");
+    let measured = phases.iter().find(|phase| phase["kind"] == "measure").expect("measured");
+    let [start, wall] = ["start_s", "wall_s"].map(|name| measured[name].as_f64().expect("s") * 1e3);
+    let drain = phases.iter().position(|phase| phase["kind"] == "drain").expect("drained");
+    let at = |moment: u32| start + wall * f64::from(moment) / 24.5;
+    trial["rss_series"] = (0..24).map(|moment| serde_json::json!([at(moment), 1_000_000])).collect();
+    let mut look = |left: u64, live: &dyn Fn(u32) -> u32| {
+        let trial = &mut report["trials"][0];
+        trial["live_series"] = (0..24).map(|moment| serde_json::json!([1, live(moment)])).collect();
+        trial["phases"][drain]["live"]["bytes"] = serde_json::json!(left);
+        trial["metrics"]["left_bytes"] = serde_json::json!(left as f64);
+        place.write("longer.json", &report.to_string());
+        leaks(&place, "longer.json")
+    };
+    look(0, &|moment| 5_000 + moment % 3 * 100).ends_with(0);
+    look(100, &|moment| 5_000 + moment * 100).ends_with(0);
+    look(100_000, &|moment| 5_000 + moment * 100).ends_with(4);
+    let found = look(2_400, &|moment| 5_000 + moment * 100).ends_with(3);
+    for part in ["live bytes grew", "leaks prompt/format -a jemalloc"] {
+        assert!(found.stdout.replace('\n', " ").to_lowercase().contains(part), "'{part}' is not in:\n{}", found.stdout);
+    }
 }

@@ -49,6 +49,17 @@ fn a_baseline_of_a_bench_passes_what_is_the_same_and_fails_what_is_planted() {
 }
 
 #[test]
+fn a_leak_of_a_bench_is_named_and_a_bench_without_one_names_none() {
+    let place = Place::new();
+    let leaks = format!("leaks {} words/owned --steps 48 --exact --json", bench("words"));
+    let clean = place.run(&leaks).ends_with(0).json();
+    assert_eq!(clean[0]["growing"], serde_json::json!([]), "{clean:#}");
+    let found = place.run(&format!("{leaks} --inject leak=10%")).ends_with(3).json();
+    let line = found[0]["growing"][0]["place"].as_str().expect("a line");
+    assert!(line.contains("inject/plant.rs:"), "{found:#}");
+}
+
+#[test]
 fn a_report_has_the_parameters_figures_and_build_of_the_bench() {
     let place = Place::new();
     place.run(&format!("run {} words/slices -a system -n 1 -p copies=7", bench("words"))).ends_with(0);

@@ -37,7 +37,8 @@ fn the_planted_program() {
         Ok("leak") => arenas(true),
         Ok("no leak") => arenas(false),
         Ok("calls") => calls(),
-        Ok("allocate") => allocates(),
+        Ok("allocate") => allocates(one_that_allocates),
+        Ok("grow") => allocates(one_that_leaks),
         _ => {}
     }
 }
@@ -98,13 +99,13 @@ fn calls() {
 }
 
 /// Lets itself be asked for stacks, and allocates until it is told to end.
-fn allocates() {
+fn allocates(one: fn()) {
     heapgate_alloc::Publication::new(SERVICE).profiling().publish().expect("published");
     std::thread::Builder::new()
         .name("worker".to_owned())
-        .spawn(|| {
+        .spawn(move || {
             loop {
-                one_that_allocates()
+                one();
             }
         })
         .expect("started");
@@ -116,6 +117,13 @@ fn allocates() {
 fn one_that_allocates() {
     drop(std::hint::black_box(vec![0_u8; 120_000]));
     std::thread::sleep(Duration::from_micros(100));
+}
+
+/// The site that is to be named as one that grows.
+#[inline(never)]
+fn one_that_leaks() {
+    std::mem::forget(std::hint::black_box(vec![0_u8; 500]));
+    one_that_allocates();
 }
 
 /// The program, running.

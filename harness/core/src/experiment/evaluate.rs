@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Arm, Body, Claim, Experiment, Row};
+use super::scenario::Scene;
 use crate::metric::{MetricId, Unit};
 use crate::render;
 use crate::report::{Cell, CellTrials, Machine, PRINTED, PhaseKind, Report, Sites, Trial};
@@ -247,6 +248,29 @@ pub fn evaluate(
         evaluation.costs = arms.iter().filter_map(|arm| Some(costs(arm.name, trials(arm)?))).flatten().collect();
     }
     evaluation
+}
+
+/// What a scenario's scene says.
+#[must_use]
+pub fn evaluate_scene(
+    experiment: &Experiment,
+    scene: Scene,
+    (created_unix_s, machine, commit): (u64, Machine, String),
+) -> Evaluation {
+    Evaluation {
+        number: experiment.number,
+        title: experiment.title.to_owned(),
+        about: experiment.about.to_owned(),
+        created_unix_s,
+        machine,
+        commit,
+        reps: 1,
+        rows: scene.rows,
+        costs: Vec::new(),
+        sites: scene.texts,
+        curves: Vec::new(),
+        problems: scene.problems,
+    }
 }
 
 fn failures(arm: &str, trials: &CellTrials<'_>) -> Option<String> {

@@ -1,5 +1,6 @@
 //! The types that an experiment is defined with.
 
+use super::scenario::{Scene, Stage};
 use crate::metric::{MetricId, Unit};
 use crate::report::{PhaseKind, Trial};
 
@@ -38,8 +39,13 @@ pub enum Body {
         /// Gives what is run: every workload that is registered.
         arms: fn() -> Vec<Arm>,
     },
-    /// Not there yet.
-    NotYet,
+    /// Gives some commands and looks at what comes of them.
+    Scenario {
+        /// Does so.
+        run: fn(&Stage) -> Result<Scene, String>,
+    },
+    /// Another command shows it.
+    Elsewhere(&'static str),
 }
 
 impl Body {
@@ -49,7 +55,7 @@ impl Body {
         match self {
             Self::Compare { arms, .. } | Self::Sites { arms, .. } => arms.to_vec(),
             Self::UnitCosts { arms } => arms(),
-            Self::NotYet => Vec::new(),
+            Self::Scenario { .. } | Self::Elsewhere(_) => Vec::new(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Which arenas and scopes are never released: from looks at a process's registry (see [`heapgate_segment::arenas`]) to findings.
+//! Which arenas and scopes are never released: from looks at a process's registry (see [`heapgate_segment::arenas`]) to findings;
+//! and which lines' objects grow in number or bytes (`growth`), with what else bears a finding out (`witness`).
 //! Pure functions; `heapgate leaks` looks and prints.
 //!
 //! An arena that is open is no leak: it may be in use. It is named if one of these holds; [`Reason`] says which.
@@ -9,12 +10,17 @@
 //!   [`crate::stats::trend`]. A pool that was filled at the start and a cache that is made once do not.
 //! - It is older than the age that the caller named.
 
+pub mod growth;
+pub mod witness;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use heapgate_segment::arenas::{ArenaReading, OpenArena, OpenScope, Place};
 use serde::Serialize;
 
+use self::growth::SiteGrowth;
+use self::witness::{Evidence, Witness};
 use crate::stats::trend::{FALSE_ALARM, FEWEST_WINDOWS, growing};
 
 /// An arena that has lived so many times as long as any that its line released is not coming back: lives of requests vary by
@@ -46,6 +52,9 @@ pub struct Look {
 pub struct Settings {
     /// Whether the process runs: then what is young may be in use.
     pub running: bool,
+    /// Whether everything that it had in use was dropped before it was looked at, as a trial does: then an arena is a leak
+    /// however young, if its line releases arenas.
+    pub drained: bool,
     /// Takes every arena and scope that is older for a leak, and none that is younger.
     pub older_than: Option<Duration>,
 }
@@ -58,6 +67,8 @@ pub enum Reason {
     Outlived,
     /// Its line releases none, and makes more and more.
     NeverReleased,
+    /// Its line releases arenas, and this one was open after everything had been dropped.
+    Undropped,
     /// It is older than the age that was named, or than a scope should be.
     Old,
 }
@@ -91,6 +102,8 @@ pub struct Leak {
     pub longest_released_s: f64,
     /// Each, biggest first.
     pub items: Vec<Item>,
+    /// What else was looked at, and whether it agrees.
+    pub witnesses: Vec<Witness>,
 }
 
 /// One arena or scope.
@@ -155,6 +168,36 @@ pub struct Findings {
     pub escapes: Vec<Escapes>,
     /// Live bytes over the looks, if there were enough.
     pub live_bytes: Option<LiveTrend>,
+    /// Sites whose live objects or bytes grow, fastest first; none where stacks were not taken.
+    pub growing: Vec<SiteGrowth>,
+    /// Whether live bytes grew and were not released in the end, though nothing that is named here explains it.
+    pub unexplained: bool,
+}
+
+impl Findings {
+    /// Whether anything was found that is not released.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.unexplained || !self.leaks.is_empty() || self.growing.iter().any(|site| site.released != Some(true))
+    }
+
+    /// Adds what `evidence` says of each.
+    pub fn corroborate(&mut self, evidence: Evidence<'_>) {
+        for leak in self.leaks.iter_mut().filter(|leak| leak.kind == Kind::Arena) {
+            leak.witnesses = evidence.of_arenas(leak);
+        }
+        for site in &mut self.growing {
+            site.witnesses = evidence.of_site(site);
+        }
+    }
+}
+
+/// The lowest of the values in each of [`WINDOWS`] equal parts of a series; fewer where there are fewer values.
+#[must_use]
+pub fn windows(series: &[f64]) -> Vec<f64> {
+    let count = WINDOWS.min(series.len());
+    let part = |window: usize| &series[series.len() * window / count..series.len() * (window + 1) / count];
+    (0..count).map(|window| part(window).iter().copied().fold(f64::INFINITY, f64::min)).collect()
 }
 
 /// What the looks at one process, oldest first, say of its arenas: the last one names them, all of them the trend of live bytes.
@@ -173,7 +216,9 @@ pub fn find(looks: &[Look], settings: Settings) -> Findings {
         open_scopes: reading.scopes.len(),
         leaks,
         escapes: escapes(reading),
-        live_bytes: live.and_then(|live| live_trend(&live)),
+        live_bytes: live.and_then(|live| live_trend(&windows(&live))),
+        growing: Vec::new(),
+        unexplained: false,
     }
 }
 
@@ -223,6 +268,7 @@ fn arena_leaks(reading: &ArenaReading, now_ns: u64, settings: Settings) -> Vec<L
         let least = if settings.running { LEAST_AGE } else { Duration::ZERO }.as_nanos() as u64;
         let (reason, oldest_allowed) = match settings.older_than {
             Some(age) => (Reason::Old, nanos(age)),
+            None if line.finalized > 0 && settings.drained => (Reason::Undropped, 0),
             None if line.finalized > 0 => {
                 (Reason::Outlived, line.longest_ns.saturating_mul(OUTLIVED_FACTOR).max(least))
             }
@@ -247,6 +293,7 @@ fn arena_leaks(reading: &ArenaReading, now_ns: u64, settings: Settings) -> Vec<L
             finalized: line.finalized,
             longest_released_s: line.longest_ns as f64 / 1e9,
             items,
+            witnesses: Vec::new(),
         })
     };
     lines.iter().filter_map(leak).collect()
@@ -281,7 +328,8 @@ fn scope_leaks(reading: &ArenaReading, now_ns: u64, settings: Settings) -> Vec<L
         }));
         let bytes = total(&items);
         let kind = Kind::Scope;
-        Leak { kind, place, reason: Reason::Old, bytes, created: 0, finalized: 0, longest_released_s: 0.0, items }
+        let (created, finalized, longest_released_s, witnesses) = (0, 0, 0.0, Vec::new());
+        Leak { kind, place, reason: Reason::Old, bytes, created, finalized, longest_released_s, items, witnesses }
     };
     places.into_iter().map(leak).collect()
 }

@@ -3,8 +3,8 @@
 use super::*;
 
 const S: u64 = 1_000_000_000;
-const RUNNING: Settings = Settings { running: true, older_than: None };
-const ENDED: Settings = Settings { running: false, older_than: None };
+const RUNNING: Settings = Settings { running: true, drained: false, older_than: None };
+const ENDED: Settings = Settings { running: false, drained: false, older_than: None };
 
 fn place(line: u32, created: u64, finalized: u64, longest_ns: u64) -> Place {
     Place { file: "src/a.rs".into(), line, column: 5, created, finalized, longest_ns, ..Place::default() }
@@ -108,6 +108,28 @@ fn growth_of_live_bytes_is_told_from_noise_and_from_too_few_looks() {
     let mut unknown = looks(&|i| i, 12);
     unknown[3].live_bytes = None;
     assert_eq!(trend(&unknown), None);
+}
+
+#[test]
+fn a_series_is_cut_into_windows_of_which_each_gives_its_lowest_value() {
+    let series: Vec<f64> = (0..25).map(f64::from).collect();
+    let lowest = windows(&series);
+    assert_eq!((lowest.len(), lowest[0], lowest[11]), (WINDOWS, 0.0, 22.0));
+    assert_eq!(windows(&series[..3]), [0.0, 1.0, 2.0]);
+    assert_eq!(windows(&[]), [0.0; 0]);
+}
+
+#[test]
+fn after_everything_was_dropped_an_arena_is_a_leak_however_young() {
+    let drained = Settings { drained: true, ..ENDED };
+    let look = look(
+        100 * S,
+        vec![place(3, 10, 9, 20 * S), place(5, 1, 0, 0)],
+        vec![arena(10, 0, 99 * S, 100), arena(3, 1, 0, 7)],
+    );
+    assert_eq!(named(&look, ENDED), []);
+    assert_eq!(named(&look, drained), [("src/a.rs:3:5".to_owned(), vec![10])], "a cache that is made once is none");
+    assert_eq!(find(&[look], drained).leaks[0].reason, Reason::Undropped);
 }
 
 #[test]

@@ -223,6 +223,24 @@ pub fn gather(dumps: &Dumps, exact: Vec<Option<f64>>) -> Gathered {
     Gathered { kind: Kind::Heap, sampling, values: values(), exact_totals: exact, samples, notes }
 }
 
+/// Bytes in use by stack, unbiased, at the begin and at the end.
+#[must_use]
+pub fn in_use(begin: &Dump, end: &Dump) -> Vec<RawSample> {
+    let mut stacks: BTreeMap<&Vec<u64>, [f64; 2]> = BTreeMap::new();
+    for (at, dump) in [begin, end].into_iter().enumerate() {
+        for (stack, counts) in &dump.stacks {
+            stacks.entry(stack).or_default()[at] += dump.unbiased(counts.objects, counts.bytes).bytes;
+        }
+    }
+    let sample = |(stack, values): (&Vec<u64>, [f64; 2])| RawSample {
+        frames: stack.clone(),
+        values: values.to_vec(),
+        variances: vec![0.0; 2],
+        ..RawSample::default()
+    };
+    stacks.into_iter().map(sample).collect()
+}
+
 /// By how much memory in use must exceed that at the highest dump for the child to take another.
 pub const PEAK_STEP_PERCENT: u64 = 2;
 

@@ -169,7 +169,9 @@ pub fn sites_by(profile: &Profile, of: impl Fn(Place) -> Place) -> Vec<Site> {
     sites
 }
 
-fn place_of(profile: &Profile, sample: &Sample) -> Place {
+/// The site of one sample: see [`sites`].
+#[must_use]
+pub fn place_of(profile: &Profile, sample: &Sample) -> Place {
     let mut call = String::new();
     let mut in_allocator = true;
     let mut harness = None;
@@ -188,15 +190,13 @@ fn place_of(profile: &Profile, sample: &Sample) -> Place {
             }
             Origin::Harness => {
                 in_allocator = false;
-                harness.get_or_insert(frame);
+                // With what it called, not with what is called around it.
+                harness.get_or_insert_with(|| place(frame, call.clone()));
             }
             Origin::Code | Origin::Allocator => return place(frame, call),
         }
     }
-    match harness {
-        Some(frame) => place(frame, call),
-        None => Place { function: NO_CODE.to_owned(), call, ..Place::default() },
-    }
+    harness.unwrap_or_else(|| Place { function: NO_CODE.to_owned(), call, ..Place::default() })
 }
 
 fn place(frame: &Frame, call: String) -> Place {

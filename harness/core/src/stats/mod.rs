@@ -5,6 +5,7 @@ pub mod binomial;
 pub mod blocks;
 pub mod change_points;
 pub mod histogram;
+pub mod mann_kendall;
 pub mod multiple;
 pub mod prediction;
 pub mod random;

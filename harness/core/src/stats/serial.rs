@@ -2,8 +2,7 @@
 //! interval of the gate takes them for that; where they are not, its p-values promise more than they hold.
 //!
 //! Three questions, each with its own test:
-//! - drift: Mann and Kendall's test for a trend (Mann 1945, "Nonparametric tests against trend"; Kendall, "Rank
-//!   Correlation Methods", for its exact distribution);
+//! - drift: Mann and Kendall's test for a trend, of [`super::mann_kendall`];
 //! - autocorrelation: the rank version of von Neumann's ratio (Bartels 1982, "The rank version of von Neumann's ratio
 //!   test for randomness");
 //! - two modes: by how much two groups explain the spread (Engelman and Hartigan 1969, "Percentage points of a test for
@@ -17,8 +16,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 
-use statrs::distribution::{Beta, ContinuousCDF, Normal};
+use statrs::distribution::{Beta, ContinuousCDF};
 
+use super::mann_kendall::trend;
 use super::random::SplitMix64;
 use super::ranks::mid_ranks;
 
@@ -35,13 +35,6 @@ pub const FEWEST: usize = 6;
 const SHARE_OF_DRIFT: f64 = 0.5;
 const SHARE_OF_AUTOCORRELATION: f64 = 0.25;
 const SHARE_OF_TWO_MODES: f64 = 0.25;
-
-/// Up to this many values, a trend's p-value is exact. It costs n³ steps; beyond, the normal approximation overstates a
-/// p-value of 1 in 1,000 by a sixth at most.
-const EXACT_TREND: usize = 50;
-
-/// With equal values the exact distribution overstates the p-value, which matters little up to here.
-const EXACT_TREND_WITH_TIES: usize = 10;
 
 /// Up to this many values all their orders are tried: 40,320.
 const ALL_ORDERS: usize = 8;
@@ -111,60 +104,14 @@ pub fn dependence(values: &[f64]) -> Option<Dependence> {
     if values.len() < FEWEST {
         return None;
     }
-    let (trend, drift) = trend(values);
+    let trend = trend(values);
     let found = |kind, p: f64, share: f64| {
         let p_value = (p / share).min(1.0);
         (p_value < SIGNIFICANCE).then_some(Dependence { kind, p_value })
     };
-    found(Kind::Drift { grows: trend > 0 }, drift, SHARE_OF_DRIFT)
+    found(Kind::Drift { grows: trend.score > 0 }, trend.p_either, SHARE_OF_DRIFT)
         .or_else(|| found(Kind::Autocorrelation, autocorrelation(values), SHARE_OF_AUTOCORRELATION))
         .or_else(|| found(Kind::TwoModes, two_modes(values), SHARE_OF_TWO_MODES))
-}
-
-/// Mann and Kendall's S, the number of pairs in ascending order less those in descending order, and its two-sided
-/// p-value.
-#[must_use]
-pub fn trend(values: &[f64]) -> (i64, f64) {
-    let n = values.len();
-    let mut s = 0i64;
-    for (i, a) in values.iter().enumerate() {
-        s += values[i + 1..].iter().map(|b| i64::from(b > a) - i64::from(b < a)).sum::<i64>();
-    }
-    let ties = tied_groups(values);
-    if n <= EXACT_TREND_WITH_TIES || (ties.is_empty() && n <= EXACT_TREND) {
-        // S = pairs − 2 · inversions; the distribution is symmetric.
-        let pairs = (n * n.saturating_sub(1) / 2) as u64;
-        let fewer_inversions = (pairs - s.unsigned_abs()) / 2;
-        let tail: f64 = inversions(n).iter().take(fewer_inversions as usize + 1).sum();
-        return (s, (2.0 * tail).min(1.0));
-    }
-    let of = |n: f64| n * (n - 1.0) * (2.0 * n + 5.0);
-    let variance = (of(n as f64) - ties.iter().map(|&t| of(t as f64)).sum::<f64>()) / 18.0;
-    if variance <= 0.0 {
-        return (s, 1.0);
-    }
-    let z = (s.unsigned_abs().saturating_sub(1)) as f64 / variance.sqrt();
-    (s, (2.0 * Normal::standard().sf(z)).min(1.0))
-}
-
-/// The probability of each number of inversions in a random order of `n` values: the last of them adds 0 to n − 1.
-fn inversions(n: usize) -> Vec<f64> {
-    let mut probability = vec![1.0];
-    for last in 2..=n {
-        let mut next = vec![0.0; probability.len() + last - 1];
-        for (count, p) in probability.iter().enumerate() {
-            next[count..count + last].iter_mut().for_each(|sum| *sum += p / last as f64);
-        }
-        probability = next;
-    }
-    probability
-}
-
-/// Sizes of the groups of equal values.
-fn tied_groups(values: &[f64]) -> Vec<usize> {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted.chunk_by(|a, b| a == b).map(<[f64]>::len).filter(|&n| n > 1).collect()
 }
 
 /// The p-value of Bartels' ratio, one-sided: only neighbours that are *alike* make a sample say less than its size;
@@ -312,15 +259,6 @@ mod tests {
 
     fn normal(random: &mut SplitMix64, n: usize) -> Vec<f64> {
         (0..n).map(|_| 100.0 + random.normal()).collect()
-    }
-
-    /// Known answers: Kendall's table, n = 4: of 24 orders 1, 3, 5, 6, 5, 3, 1 have 0 to 6 inversions.
-    #[test]
-    fn inversions_are_those_of_kendalls_table() {
-        let four: Vec<f64> = inversions(4).iter().map(|p| (p * 24.0).round()).collect();
-        assert_eq!(four, [1.0, 3.0, 5.0, 6.0, 5.0, 3.0, 1.0]);
-        let (s, p) = trend(&[1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert!(s == 10 && (p - 2.0 / 120.0).abs() < 1e-15, "{p}");
     }
 
     #[test]

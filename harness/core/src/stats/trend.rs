@@ -1,8 +1,7 @@
 //! Which of many series grow: one series for each site that allocates, one value for each window of time.
 //!
-//! **The test** of one series is Mann's (1945), with Kendall's variance for ties, one-sided: it asks in how many pairs of
-//! windows the later one is higher, and assumes nothing but that without growth all orders of the windows are as likely. Over
-//! the sites, Holm's correction: with probability at most α even one is named that doesn't grow.
+//! **The test** of one series is that of [`super::mann_kendall`], one-sided. Over the sites, Holm's correction: with
+//! probability at most α even one is named that doesn't grow.
 //!
 //! Live objects of one window resemble those of the window before, which the test doesn't know of. So a site must also be
 //! *monotone*: every value of the second third of the windows lies above every value of the first, and every value of the
@@ -11,8 +10,7 @@
 //! The tests below measure how often sites are named that don't grow, for independent windows and for ones that resemble each
 //! other.
 
-use statrs::distribution::{ContinuousCDF, Normal};
-
+use super::mann_kendall::trend;
 use super::multiple::holm;
 
 /// The probability of naming any site where none grows.
@@ -20,9 +18,6 @@ pub const FALSE_ALARM: f64 = 0.01;
 
 /// Fewer windows than this can't show growth of one site among hundreds: one order of 8! = 40,320 rises throughout.
 pub const FEWEST_WINDOWS: usize = 8;
-
-/// Up to here the distribution of an untied series is counted out; beyond, and with ties, the normal one is near.
-const LARGEST_EXACT: usize = 30;
 
 /// A site that grows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,45 +65,7 @@ pub fn p_rising(series: &[f64]) -> f64 {
     if n < FEWEST_WINDOWS || series.iter().any(|value| !value.is_finite()) {
         return 1.0;
     }
-    let pairs = || (0..n).flat_map(|late| (0..late).map(move |early| (series[early], series[late])));
-    let (rises, falls) = pairs().fold((0usize, 0usize), |(rises, falls), (early, late)| {
-        (rises + usize::from(late > early), falls + usize::from(late < early))
-    });
-    if rises + falls == n * (n - 1) / 2 && n <= LARGEST_EXACT {
-        return at_most_falls(n, falls);
-    }
-    let variance = variance(series);
-    if variance <= 0.0 {
-        return 1.0;
-    }
-    // With the correction for continuity.
-    let score = rises as f64 - falls as f64;
-    Normal::standard().sf((score - 1.0) / variance.sqrt())
-}
-
-/// The share of the orders of `n` values with at most `falls` pairs out of order (Knuth 1973, 5.1.1: the inversions).
-fn at_most_falls(n: usize, falls: usize) -> f64 {
-    let mut orders = vec![1.0f64];
-    for size in 2..=n {
-        // A value put among `size - 1` others makes from none to size - 1 more falls, each in one way of `size`.
-        let mut next = vec![0.0; orders.len() + size - 1];
-        for (falls, share) in orders.iter().enumerate() {
-            for more in 0..size {
-                next[falls + more] += share / size as f64;
-            }
-        }
-        orders = next;
-    }
-    orders[..=falls].iter().sum::<f64>().min(1.0)
-}
-
-/// The variance of rises less falls, with ties (Kendall 1955).
-fn variance(series: &[f64]) -> f64 {
-    let term = |n: f64| n * (n - 1.0) * (2.0 * n + 5.0);
-    let mut sorted = series.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let ties: f64 = sorted.chunk_by(|a, b| a == b).map(|equal| term(equal.len() as f64)).sum();
-    (term(series.len() as f64) - ties) / 18.0
+    trend(series).p_rising
 }
 
 /// Whether each third lies wholly above the one before.
@@ -195,14 +152,5 @@ mod tests {
         assert_eq!(growing(&[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]], 1.0), []);
         assert_eq!(p_rising(&[1.0, 2.0, 3.0, f64::NAN, 5.0, 6.0, 7.0, 8.0]), 1.0);
         assert_eq!(growing::<Vec<f64>>(&[], 1.0), []);
-    }
-
-    #[test]
-    fn the_approximation_meets_the_exact_distribution() {
-        // 20 values with 60 of 190 pairs out of order, by both ways.
-        let exact = at_most_falls(20, 60);
-        let score = 190.0 - 2.0 * 60.0;
-        let near = Normal::standard().sf((score - 1.0) / variance(&(0..20).map(f64::from).collect::<Vec<_>>()).sqrt());
-        assert!((exact - near).abs() < 0.001, "{exact} {near}");
     }
 }

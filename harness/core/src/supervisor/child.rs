@@ -47,8 +47,22 @@ pub(super) struct Given<'a> {
     pub environment: Vec<(String, String)>,
     /// Open files that it inherits.
     pub files: Vec<&'a File>,
-    /// What is done when its measured phase has ended and it stands still.
-    pub measured: Option<&'a dyn Fn()>,
+    /// What is done at its stops.
+    pub at: Option<At<'a>>,
+}
+
+/// What looks at a child, or at what it left.
+pub(super) type At<'a> = &'a dyn Fn(Stop, Reader<'_>);
+
+/// A moment at which a child stands still, or is no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Within its measured phase, which was asked for.
+    Slice,
+    /// After its measured phase.
+    Measured,
+    /// It has ended.
+    Ended,
 }
 
 /// Runs one trial; `None` if `stop` was set before it ended. With `given`, `modules` is where its code was, whatever its
@@ -83,8 +97,9 @@ pub(super) fn run(
     let pid = start(planned, settings, &file, stacks.as_ref(), given, &messages)?;
     let mut watch = Watch::new(pid, control, reader, before.start);
     watch.reads_modules = stacks.is_some() || given.is_some();
-    watch.measured = given.and_then(|given| given.measured);
+    watch.at = given.and_then(|given| given.at);
     let (ended, stopped_by) = watch.until_end(settings.timeout, stop)?;
+    watch.tell(Stop::Ended);
     if let Some(modules) = modules {
         modules.clone_from(&watch.modules);
     }
@@ -251,7 +266,7 @@ struct Watch<'a> {
     /// Whether to look where its code is, and where it was at the last stop.
     reads_modules: bool,
     modules: Modules,
-    measured: Option<&'a dyn Fn()>,
+    at: Option<At<'a>>,
     /// Times the child has stopped.
     stops: u32,
     /// One for each phase that ended; `None` where `/proc` could not be read at one of its ends.
@@ -275,7 +290,7 @@ impl<'a> Watch<'a> {
             peaks_are_exact: true,
             reads_modules: false,
             modules: Modules::default(),
-            measured: None,
+            at: None,
             stops: 0,
             phases: Vec::new(),
         }
@@ -349,18 +364,26 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The child stands still: at its start, or after a phase.
+    fn tell(&self, stop: Stop) {
+        if let Some(at) = self.at {
+            at(stop, self.reader);
+        }
+    }
+
+    /// The child stands still: at its start, after a phase, or within one, since that was asked for.
     fn at_stop(&mut self) {
+        let last = self.reader.phases().pop();
+        if last.as_ref().is_some_and(|phase| !phase.ended) {
+            return self.tell(Stop::Slice);
+        }
         self.sample();
         let end = self.sampler.as_ref().and_then(Sampler::snapshot);
         // A library that was unloaded meanwhile has no names any more; what is there stays known if the child dies.
         if let Some(modules) = self.reads_modules.then(|| Modules::of(self.pid)).flatten() {
             self.modules = modules;
         }
-        if let Some(measured) = self.measured
-            && self.reader.phases().last().is_some_and(|p| p.ended && p.kind == layout::PhaseKind::Measure as u64)
-        {
-            measured();
+        if last.is_some_and(|phase| phase.kind == layout::PhaseKind::Measure as u64) {
+            self.tell(Stop::Measured);
         }
         if self.stops > 0 {
             self.phases.push(self.last.zip(end).map(|(begin, end)| self.watched(begin, end)));

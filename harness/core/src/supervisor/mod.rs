@@ -2,12 +2,13 @@
 //!
 //! `child` starts one child and stays with it to its end; `reading` turns the segment it leaves into a report's phases;
 //! `stacks` is the memory for call stacks, where they are sampled; `messages` is what a child prints; `profile` runs one child
-//! with what a profile needs;
+//! with what a profile needs, `growth` one that holds still between its steps;
 //! this file goes through the plan. Called by the command line. Whatever happens to a child is an
 //! [`Outcome`](crate::report::Outcome), never an error here.
 
 mod child;
 mod death;
+mod growth;
 mod messages;
 mod profile;
 mod reading;
@@ -22,6 +23,7 @@ use heapgate_segment::layout::{DEFAULT_SLOTS, Level};
 use crate::plan::{Plan, Planned};
 use crate::report::Trial;
 use crate::sites::Symbols;
+pub use growth::{Asked, Slice, Watched, watch};
 pub use profile::{Probe, Profiled, Traces, profile};
 
 pub use crate::sys::spawn::{Confinement, ConfinementError};

@@ -7,9 +7,10 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use heapgate_segment::reader::Reader;
 use heapgate_segment::stacks::{self, STACKS_VARIABLE, StackSamples};
 
-use super::child::{self, Given};
+use super::child::{self, Given, Stop};
 use super::stacks::Stacks;
 use super::{Settings, SuperviseError};
 use crate::plan::Planned;
@@ -84,21 +85,15 @@ pub fn profile(
             let mut file = tempfile::tempfile().map_err(SuperviseError::Messages)?;
             let phases = if all_phases { "all" } else { "measure" };
             let value = format!("fd:{},{frequency_hz},{phases}", file.as_raw_fd());
-            let trial = run(&Given {
-                environment: vec![(CPU_VARIABLE.to_owned(), value)],
-                files: vec![&file],
-                measured: None,
-            })?;
+            let trial =
+                run(&Given { environment: vec![(CPU_VARIABLE.to_owned(), value)], files: vec![&file], at: None })?;
             (trial, Traces::Cpu(read_back(&mut file).map_err(SuperviseError::Messages)?))
         }
         Probe::JemallocHeap => {
             let folder = tempfile::tempdir().map_err(SuperviseError::Messages)?;
             let value = folder.path().to_string_lossy().into_owned();
-            let trial = run(&Given {
-                environment: vec![(HEAP_VARIABLE.to_owned(), value)],
-                files: Vec::new(),
-                measured: None,
-            })?;
+            let trial =
+                run(&Given { environment: vec![(HEAP_VARIABLE.to_owned(), value)], files: Vec::new(), at: None })?;
             (trial, Traces::JemallocHeap(read_dumps(folder.path())))
         }
         Probe::Stacks(asked) | Probe::StacksMeasured(asked) => {
@@ -106,9 +101,13 @@ pub fn profile(
             let value = format!("fd:{}", stacks.file.as_raw_fd());
             let environment = vec![(STACKS_VARIABLE.to_string_lossy().into_owned(), value)];
             let measured = RefCell::new(None);
-            let take = || *measured.borrow_mut() = Some(stacks.read());
-            let take: Option<&dyn Fn()> = matches!(probe, Probe::StacksMeasured(_)).then_some(&take);
-            let trial = run(&Given { environment, files: vec![&stacks.file], measured: take })?;
+            let is_wanted = matches!(probe, Probe::StacksMeasured(_));
+            let take = |stop, _: Reader<'_>| {
+                if is_wanted && stop == Stop::Measured {
+                    *measured.borrow_mut() = Some(stacks.read());
+                }
+            };
+            let trial = run(&Given { environment, files: vec![&stacks.file], at: Some(&take) })?;
             (trial, Traces::Stacks(measured.into_inner().unwrap_or_else(|| stacks.read())))
         }
     };
@@ -122,7 +121,7 @@ fn read_back(file: &mut File) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn read_dumps(folder: &Path) -> Dumps {
+pub(super) fn read_dumps(folder: &Path) -> Dumps {
     let mut problems = Vec::new();
     let mut read = |name: &str| {
         let text = match std::fs::read_to_string(folder.join(name)) {

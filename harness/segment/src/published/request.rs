@@ -206,7 +206,12 @@ impl Entry {
         self.path.with_extension(&STACKS_SUFFIX[1..])
     }
 
-    fn read_stacks(&self) -> Result<StackSamples, RequestError> {
+    /// What its process has taken so far of the stacks that it was asked for: meanwhile, by another thread than the one that
+    /// asks.
+    ///
+    /// # Errors
+    /// If there is nothing, or it can't be read.
+    pub fn read_stacks(&self) -> Result<StackSamples, RequestError> {
         let stacks = |error: ReadError| match error {
             ReadError::Io(error) => RequestError::Stacks(error),
             other => RequestError::Stacks(io::Error::other(other.to_string())),
