@@ -20,6 +20,7 @@ mod progress;
 mod rounds;
 mod run;
 mod sides;
+mod signals;
 mod source;
 mod store;
 mod top;

@@ -1,7 +1,6 @@
 //! Runs a workload once for each kind of profile, and keeps what each gives as soon as it is there.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
 use crate::profile_diff;
 use crate::run::unix_s;
+use crate::signals;
 use crate::source::Source;
 
 /// Where profiles are written where nobody says.
@@ -179,12 +179,7 @@ impl Session {
     /// # Errors
     /// The first failure, after everything else was tried.
     pub fn run(self, top: usize, as_json: bool, options: Options) -> Result<u8, Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // The second one ends us at once.
-            signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop))?;
-        }
+        let stop = signals::stop_flag()?;
         let mut symbols = Symbols::default();
         let (mut profiles, mut changes) = (Vec::new(), Vec::new());
         let (mut failures, mut code) = (Vec::new(), exit::PASS);

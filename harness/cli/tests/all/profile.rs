@@ -219,8 +219,7 @@ fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
     let none = format!("stall --pid {pid} --for 0.1s --threshold 60000000 -o none");
     Ran::of(&mut live(&place, &none)).ends_with(4).says(&["nothing was sampled", "--threshold"]);
     for (arguments, words) in [
-        (format!("cpu --pid {pid}"), &["not there yet", "perf record"][..]),
-        (format!("heap --pid {pid}"), &["no heap profiles", "heapgate leaks"]),
+        (format!("heap --pid {pid}"), &["no heap profiles", "heapgate leaks"][..]),
         (format!("all --pid {pid}"), &["one kind at a time"]),
         (format!("alloc --pid {pid} tokenize/wordpiece-heap"), &["cannot be used with"]),
         (format!("alloc --pid {pid} --for 2h"), &["refused", "3600 s"]),
@@ -238,6 +237,41 @@ fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
     send(pid, libc::SIGCONT);
     planted.end();
     Ran::of(&mut live(&place, &format!("alloc --pid {pid}"))).ends_with(2).says(&["has ended"]);
+}
+
+#[test]
+fn a_live_process_names_the_function_that_takes_the_cpus_time_and_does_so_again() {
+    let place = Place::new();
+    let planted = Planted::start(&place, "burn", "count");
+    let pid = planted.pid();
+    // Twice: what the first left behind does not refuse the second.
+    for (arguments, output) in
+        [(format!("cpu --pid {pid} --for 1s"), "one"), (format!("cpu --service {SERVICE} --for 2s"), "two")]
+    {
+        let json = Ran::of(&mut live(&place, &format!("{arguments} --json -o {output}"))).ends_with(0).json();
+        let top = &json["sites"][0];
+        assert!(top["function"].as_str().is_some_and(|name| name.contains("one_that_burns")), "{json:#}");
+        assert!(top["file"].as_str().is_some_and(|file| file.ends_with("tests/all/planted.rs")), "{json:#}");
+        let (burned, all) = (number(&top["values"]["samples"]), number(&json["totals"]["samples"]));
+        assert!(burned > 0.9 * all, "{burned} of {all}");
+        let model = model(&place, output, &["cpu", "samples"]);
+        let facts = (&model["kind"], &model["complete"], &model["threads"]);
+        assert_eq!(facts, (&"cpu".into(), &true.into(), &serde_json::json!(["worker"])));
+    }
+    assert!(!planted.entry().cpu_path().exists(), "the file of samples was left");
+
+    // Interrupted before the process writes by itself: what there was is asked for.
+    let mut child = live(&place, &format!("cpu --pid {pid} --for 1h -o early"));
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    wait_for("the samples", || planted.entry().cpu_path().exists().then_some(()));
+    let before = cpu_ticks(pid);
+    wait_for("some work", || (cpu_ticks(pid) > before + 30).then_some(()));
+    send(child.id(), libc::SIGINT);
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!(child.wait().expect("ended").code(), Some(130), "{said}");
+    assert_eq!(place.json("early/profile.json")["complete"], false);
+    planted.end();
 }
 
 #[test]
