@@ -15,6 +15,7 @@ mod on_fail;
 mod own_bench;
 mod profile;
 mod profile_diff;
+mod profile_links;
 mod profile_live;
 mod progress;
 mod rounds;

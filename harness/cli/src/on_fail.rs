@@ -111,8 +111,7 @@ impl Taker<'_> {
             return wanted.nothing(vec!["not profiled: it was not run".to_owned()]);
         };
         let rates = rates(report, &wanted.cell);
-        let name = format!("{}-{}-{}-{}", now.cell.workload, now.cell.variant, now.cell.allocator, wanted.kind);
-        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.+".contains(c), "_");
+        let name = profile::folder_name(&now.cell, wanted.kind.name());
         let folder = self.again.folder.join(&name);
         eprintln!("profiling what failed: {} {}", now.cell, wanted.kind);
         let profile = match self.take(now, judged, wanted, rates, &folder, symbols) {

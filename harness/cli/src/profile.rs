@@ -11,7 +11,7 @@ use heapgate_core::plan::Planned;
 use heapgate_core::profile::view::View;
 use heapgate_core::profile::{Gathered, Kind, Measured, Profile, Subject, cpu, folder, heap, resolve, stacks};
 use heapgate_core::render::{self, Options};
-use heapgate_core::report::{Build, Fingerprint, Machine, Outcome, Phase, PhaseKind, Trial};
+use heapgate_core::report::{Build, Cell, Fingerprint, Machine, Outcome, Phase, PhaseKind, Trial};
 use heapgate_core::sites::Symbols;
 use heapgate_core::supervisor::{self, Probe, Profiled, Settings, Traces};
 use heapgate_segment::layout::Level;
@@ -115,11 +115,9 @@ impl Session {
             seed: 0,
         };
         let planned = matrix.plan(&source)?.cells.remove(0);
-        let folder = wish.folder.unwrap_or_else(|| {
-            let kind = if wish.page { "all" } else { wish.kinds[0].name() };
-            let name = format!("{}-{}-{}-{kind}", planned.cell.workload, planned.cell.variant, planned.cell.allocator);
-            Path::new(FOLDER).join(name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.+".contains(c), "_"))
-        });
+        let folder = wish
+            .folder
+            .unwrap_or_else(|| folder_of(&planned.cell, if wish.page { "all" } else { wish.kinds[0].name() }));
         let settings = Settings { timeout: wish.timeout, directory: source.directory, ..Settings::new(source.program) };
         let Wish { kinds, rates, view, page, base, .. } = wish;
         // A base that is of no use is told before anything runs.
@@ -166,6 +164,9 @@ impl Session {
             return Err(failed);
         }
         folder::write(&profile, &self.folder, self.view).map_err(Failure::internal)?;
+        // What a report links to.
+        let page = render::profile_html::render(std::slice::from_ref(&profile), self.view, profile_diff::TOP);
+        files::atomic_write(&self.folder.join(PAGE), page.as_bytes())?;
         Ok(profile)
     }
 
@@ -363,6 +364,17 @@ impl Session {
         };
         Failure::inconclusive(format!("{} {kind}: nothing was sampled: {why}{said}", self.planned.cell))
     }
+}
+
+/// Where the profiles of a cell are written where nobody says; `kind` is `all` for all.
+pub fn folder_of(cell: &Cell, kind: &str) -> PathBuf {
+    Path::new(FOLDER).join(folder_name(cell, kind))
+}
+
+/// What the folder of a cell's profiles is called, without what not all file systems take.
+pub fn folder_name(cell: &Cell, kind: &str) -> String {
+    let name = format!("{}-{}-{}-{kind}", cell.workload, cell.variant, cell.allocator);
+    name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.+".contains(c), "_")
 }
 
 /// jemalloc with its profiler on.

@@ -19,6 +19,7 @@ use crate::gate::{Decision, Line, Verdict};
 use crate::metric::{ALL, MetricId};
 use crate::report::{Cell, Report, Site, Sites};
 use crate::sites::source::is_of_dependency;
+use crate::uri;
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 /// The rule for answers that differ; metrics are rules under their own names.
@@ -158,7 +159,7 @@ fn point(location: &mut Value, text: &mut String, file: &str, line: u32) {
         return;
     }
     location["physicalLocation"] =
-        json!({ "artifactLocation": { "uri": relative_uri(file) }, "region": { "startLine": line } });
+        json!({ "artifactLocation": { "uri": uri::relative(file) }, "region": { "startLine": line } });
 }
 
 fn logical(cell: &Cell, name: &str) -> Value {
@@ -199,29 +200,9 @@ fn notifications(verdict: &Verdict) -> Vec<Value> {
         .collect()
 }
 
-/// A path as a relative URI reference: what is not unreserved or a separator in percent (RFC 3986).
-fn relative_uri(path: &str) -> String {
-    let mut uri = String::with_capacity(path.len());
-    for byte in path.trim_start_matches('/').bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'+' | b'@' => {
-                uri.push(byte as char);
-            }
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_becomes_a_relative_reference() {
-        assert_eq!(relative_uri("/my crate/src/a:b.rs"), "my%20crate/src/a%3Ab.rs");
-        assert_eq!(relative_uri("tokenizers-0.20.0/src/lib.rs"), "tokenizers-0.20.0/src/lib.rs");
-    }
 
     #[test]
     fn only_lines_that_are_known_are_pointed_to_and_only_where_allocations_matter() {
