@@ -10,6 +10,7 @@ mod fail;
 mod history;
 mod inputs;
 mod matrix;
+mod named;
 mod neighbours;
 mod on_fail;
 mod own_bench;

@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::human;
-use super::page::shell::{self, escaped};
-use super::profile::{columns, how, text};
+use super::page::shell::{self, data, escaped};
+use super::profile::{columns, how, share, text};
 use crate::profile::view::{View, sites};
 use crate::profile::{Kind, Profile, flame};
 
@@ -103,8 +103,11 @@ fn push(out: &mut String, profile: &Profile, view: View, top: usize, hashes: &mu
     out.push_str("<th>site</th></tr></thead><tbody>\n");
     for site in sites(profile).iter().take(top) {
         out.push_str("<tr>");
-        for column in &columns {
-            let _ = write!(out, "<td class=\"n\">{}</td>", escaped(&(column.text)(profile, site)));
+        for (index, column) in columns.iter().enumerate() {
+            let text = escaped(&(column.text)(profile, site));
+            // The first is the share of what sites are sorted by, in every kind.
+            let text = if index == 0 { data(share(profile, main, site.values[main]), &text) } else { text };
+            let _ = write!(out, "<td class=\"n\">{text}</td>");
         }
         let _ = writeln!(out, "<td>{}</td></tr>", escaped(&text(profile, site)));
     }
