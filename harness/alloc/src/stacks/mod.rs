@@ -90,10 +90,11 @@ pub(crate) fn set_table(table: StackTable<'static>, writer: Writer) -> Result<()
 
 /// The first call of each function sets up what later ones only read.
 fn warm_up() -> Result<(), &'static str> {
-    if !unwinder::is_lock_free() {
+    TAKING.set(true);
+    if !unwinder::warm_up() {
+        TAKING.set(false);
         return Err("stacks are not sampled: it takes glibc 2.35 or later, where unwinding needs no lock");
     }
-    TAKING.set(true);
     let mut frames = Frames::new();
     unwinder::collect(&mut frames);
     std::hint::black_box((Rate::draw(0.5), Sample::new(64, 1 << 40), own_name()));
