@@ -30,9 +30,16 @@ pub fn of(page: &Path, report: &Report, verdict: Option<&Verdict>) -> Vec<Profil
     links
 }
 
-/// Whether the profiles in `folder` are of `cell`, also by its parameters, which the folder's name does not have.
+/// Whether the profiles in `folder` are of `cell`, also by its parameters, which the folder's name does not have. With more
+/// or fewer steps it is the same lines that do the work.
 fn is_of(folder: &Path, cell: &Cell) -> bool {
-    Kind::ALL.iter().find_map(|kind| Profile::load(&folder.join(kind.name())).ok()).is_some_and(|p| p.cell == *cell)
+    let without_steps = |cell: &Cell| {
+        let mut cell = cell.clone();
+        cell.params.remove("steps");
+        cell
+    };
+    let profile = Kind::ALL.iter().find_map(|kind| Profile::load(&folder.join(kind.name())).ok());
+    profile.is_some_and(|profile| without_steps(&profile.cell) == without_steps(cell))
 }
 
 fn link(page: &Path, file: &Path, cell: &Cell, title: String) -> Option<ProfileLink> {
