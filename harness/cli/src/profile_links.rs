@@ -8,6 +8,7 @@ use heapgate_core::render::page::ProfileLink;
 use heapgate_core::report::{Cell, Report};
 use heapgate_core::uri;
 
+use crate::matrix::STEPS;
 use crate::profile::{self, PAGE};
 
 /// The profiles of `report`'s cells that there are, as seen from the page that is written to `page`. Those of the verdict
@@ -35,7 +36,7 @@ pub fn of(page: &Path, report: &Report, verdict: Option<&Verdict>) -> Vec<Profil
 fn is_of(folder: &Path, cell: &Cell) -> bool {
     let without_steps = |cell: &Cell| {
         let mut cell = cell.clone();
-        cell.params.remove("steps");
+        cell.params.remove(STEPS);
         cell
     };
     let profile = Kind::ALL.iter().find_map(|kind| Profile::load(&folder.join(kind.name())).ok());
