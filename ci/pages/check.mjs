@@ -1,6 +1,6 @@
 // Drives the pages in a browser; see ci/check-pages. Each check is one promise of the page.
 import { mkdirSync, readFileSync, statSync } from "node:fs";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 const [samples, playwright, executablePath, shots] = process.argv.slice(2);
 const { chromium } = await import(pathToFileURL(playwright).href);
@@ -26,9 +26,13 @@ async function open(name, options = {}, use) {
   const page = await context.newPage();
   const wrong = [];
   const address = pathToFileURL(`${samples}/${name}.html`).href;
-  page.on("console", (message) => wrong.push(`console: ${message.text()}`));
+  // A flame graph behind a summary that is closed has no width yet; its script, inferno's, computes with it all the same, and
+  // again when it is opened.
+  const unopened = 'Error: <svg> attribute width: A negative value is not valid. ("-20")';
+  page.on("console", (message) => message.text() !== unopened && wrong.push(`console: ${message.text()}`));
   page.on("pageerror", (error) => wrong.push(`error: ${error}`));
-  page.on("request", (request) => request.url() !== address && wrong.push(`request: ${request.url()}`));
+  // What is in the page itself, as graphs in frames, is loaded from nowhere.
+  page.on("request", (request) => request.url() !== address && !request.url().startsWith("data:") && wrong.push(`request: ${request.url()}`));
   await page.goto(address);
   if (options.javaScriptEnabled !== false) await page.waitForFunction(() => !document.querySelector("details[open] > figure.chart:not(.live)") || scrollY === 0);
   const result = await use(page);
@@ -248,7 +252,7 @@ await check("a pointer reads values and a drag zooms", () =>
 for (const colorScheme of ["light", "dark"])
   for (const [device, viewport] of [["desktop", DESKTOP], ["phone", PHONE]])
     await check(`${colorScheme}, ${device}: fits, and is readable`, async () => {
-      for (const name of ["diff", "before", "many-diff"])
+      for (const name of ["diff", "before", "many-diff", "profile"])
         await open(name, { viewport, colorScheme, deviceScaleFactor: device === "phone" ? 2 : 1 }, async (page) => {
           const { inner, scroll, contrasts } = await page.evaluate(() => {
             const luminance = (color) => {
@@ -278,7 +282,9 @@ for (const colorScheme of ["light", "dark"])
           const charts = page.locator("details.cell[open] figure.chart");
           if (await charts.count()) await charts.first().scrollIntoViewIfNeeded();
           await page.evaluate(() => scrollTo(0, 0));
+          if (name === "profile") await page.frameLocator("iframe.flame").first().locator("#frames rect").first().waitFor();
           await page.screenshot({ path: `${shots}/${name}-${colorScheme}-${device}.png` });
+          if (name === "profile") await page.screenshot({ path: `${shots}/${name}-${colorScheme}-${device}-full.png`, fullPage: true });
           if (name === "diff") {
             for (const chart of await page.locator("details.cell[open] figure.chart").all()) await chart.scrollIntoViewIfNeeded();
             await page.waitForFunction(() => !document.querySelector("details.cell[open] > figure.chart:not(.live)"));
@@ -333,6 +339,65 @@ await check("5,000 trials: below 2 MB, every cell found, and only what is in sig
       expect(drawn <= 6, `${drawn} charts were drawn at once`);
     });
   }
+});
+
+await check("figures of profiles are those of their JSON, and a report links to them", async () => {
+  await open("profile", {}, async (page) => {
+    const wanted = json("profile.figures.json");
+    const found = await page.$$eval("table.sites", (tables) => tables.map((table) => [...table.querySelectorAll("tbody tr")].map((row) => [Number(row.querySelector("data").value), row.querySelector("data").textContent, row.lastElementChild.textContent])));
+    equal(found.length, wanted.length, "kinds");
+    wanted.forEach(({ kind, sites }, index) => {
+      equal(found[index].length, sites.length, `sites of ${kind}`);
+      sites.forEach((site, at) => {
+        const [share, text, place] = found[index][at];
+        same(share, site.share, `${kind} ${site.function}`);
+        reads(text, share, `${kind} ${site.function}`);
+        expect(place.includes(site.file ? `${site.file}:${site.line}` : site.function), `${kind}: '${place}' is not ${site.file}:${site.line}`);
+      });
+    });
+  });
+  await open("before", {}, async (page) => {
+    const links = await page.$$eval(".profiles a", (links) => links.map((link) => link.href));
+    equal(links.length, 1, "links to profiles");
+    readFileSync(fileURLToPath(links[0]));
+  });
+});
+
+await check("flame graphs zoom by pointer, open by keyboard, and run no script but their own", async () => {
+  await open("profile", {}, async (page) => {
+    const graph = page.frameLocator("iframe.flame").first();
+    await graph.locator("#frames rect").first().waitFor();
+    await graph.locator("#frames g rect").nth(2).click({ force: true });
+    await graph.locator("#unzoom:not(.hide)").waitFor();
+    // Every graph and every link is reached, and summaries open what they say.
+    const wanted = await page.locator("nav.jump a, summary").count();
+    const reached = new Set();
+    for (let i = 0; i < wanted * 8 && reached.size < wanted; i++) {
+      await page.keyboard.press("Tab");
+      const stop = await page.evaluate(() => {
+        const element = document.activeElement;
+        return ["A", "SUMMARY"].includes(element.tagName) ? [...document.querySelectorAll("nav.jump a, summary")].indexOf(element) : -1;
+      });
+      if (stop >= 0) reached.add(stop);
+    }
+    equal(reached.size, wanted, "stops reached");
+    const closed = page.locator("details:not([open]) > summary").first();
+    const before = await page.locator("details[open]").count();
+    await closed.focus();
+    await page.keyboard.press("Enter");
+    equal(await page.locator("details[open]").count(), before + 1, "opened");
+    await page.emulateMedia({ media: "print" });
+    const pdf = await page.pdf({ format: "A4", path: `${shots}/profile.pdf` });
+    expect(pdf.length > 10_000, "an empty print");
+  });
+  const context = await browser.newContext();
+  const planted = await context.newPage();
+  const markup = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'><iframe src='data:text/html,<script>parent.postMessage(1, \"*\")</script>'></iframe>";
+  await planted.addInitScript(() => addEventListener("message", () => (window.hostile = 3)));
+  await planted.setContent(readFileSync(`${samples}/profile.html`, "utf8").replace("<header>", `${markup}<header>`));
+  await planted.waitForTimeout(300);
+  equal(await planted.evaluate(() => typeof window.hostile), "undefined", "a planted script ran");
+  await context.close();
 });
 
 await browser.close();

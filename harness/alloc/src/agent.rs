@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "profile-cpu")]
+use heapgate_segment::published;
+
 use heapgate_segment::layout::Level;
 use heapgate_segment::mailbox::{Answer, Command, Mailbox, Request};
 use heapgate_segment::published::Entry;
@@ -23,6 +26,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The longest that stacks are taken for one request: an hour.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// More would be spent on sampling than on what is sampled.
+#[cfg(feature = "profile-cpu")]
+const MAX_FREQUENCY_HZ: u32 = 1_000;
+
 /// How long the file of stacks stays if nobody says that it was read.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
@@ -31,6 +38,9 @@ const LOOKS_AFTER_A_REQUEST: u32 = 50;
 
 /// And that often.
 const LOOK_SOON: Duration = Duration::from_millis(2);
+
+/// The thread's name.
+const THREAD: &str = "heapgate-agent";
 
 /// Where stacks go, if the program lets itself be asked for them.
 static PROFILED: Mutex<Option<Entry>> = Mutex::new(None);
@@ -49,7 +59,7 @@ pub(crate) fn start() -> io::Result<()> {
     }
     let agent = attach::state().map(|state| Agent::new(state.writer));
     let mailbox = agent.as_ref().map(|agent| agent.mailbox);
-    match std::thread::Builder::new().name("heapgate-agent".to_owned()).spawn(move || run(agent)) {
+    match std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || run(agent)) {
         Ok(_) => {
             // Here, so that who finds the process published finds it open.
             mailbox.inspect(|mailbox| mailbox.open());
@@ -125,10 +135,34 @@ struct Agent {
     file_until: Option<Instant>,
 }
 
-/// Stacks are being taken.
+/// Stacks, or samples of CPU time, are being taken.
 struct Taking {
     sequence: u64,
     until: Instant,
+    #[cfg(feature = "profile-cpu")]
+    cpu: Option<CpuSamples>,
+}
+
+/// Samples of CPU time, and where they go.
+#[cfg(feature = "profile-cpu")]
+struct CpuSamples {
+    sampler: crate::cpu::Sampler,
+    file: std::fs::File,
+    began: Instant,
+    write_at: Instant,
+}
+
+#[cfg(feature = "profile-cpu")]
+impl CpuSamples {
+    /// First after so long, then whenever as much time again has passed: of a process that is killed half is there, and the
+    /// file, of which each part has all, is twice as long as the last.
+    const FIRST_WRITTEN_AFTER: Duration = Duration::from_secs(2);
+
+    fn write(&mut self) -> io::Result<()> {
+        self.write_at = Instant::now() + self.began.elapsed().max(Self::FIRST_WRITTEN_AFTER);
+        // No sample is of this thread, whose signals are blocked.
+        self.sampler.write(&mut self.file, THREAD)
+    }
 }
 
 impl Agent {
@@ -159,6 +193,13 @@ impl Agent {
         if self.taking.as_ref().is_some_and(|taking| now >= taking.until) {
             self.end_taking();
         }
+        #[cfg(feature = "profile-cpu")]
+        if let Some(cpu) = self.taking.as_mut().and_then(|taking| taking.cpu.as_mut())
+            && now >= cpu.write_at
+        {
+            // A failure is told at the end.
+            let _ = cpu.write();
+        }
         if self.file_until.is_some_and(|until| now >= until) {
             self.remove_file();
         }
@@ -178,6 +219,12 @@ impl Agent {
                 Ok(()) => None,
                 Err(why) => Some(Answer::refused(why)),
             },
+            Some(Command::SampleCpu) => match self.sample_cpu(sequence, request) {
+                Ok(()) => None,
+                Err(why) => Some(Answer::refused(why)),
+            },
+            // It has ended before any command was looked at.
+            Some(Command::EndSampling) => Some(Answer::default()),
             Some(Command::RemoveStacks) => {
                 self.remove_file();
                 Some(Answer::default())
@@ -204,9 +251,7 @@ impl Agent {
         if call_period > MAX_STACK_PERIOD || byte_period > MAX_BYTE_PERIOD {
             return Err(format!("a sample stands for at most {MAX_STACK_PERIOD} calls or {MAX_BYTE_PERIOD} bytes"));
         }
-        if time > LONGEST || time.is_zero() {
-            return Err(format!("stacks are taken for 1 ms to {} s", LONGEST.as_secs()));
-        }
+        check_time(time)?;
         let level = Level::from_word(attach::level());
         if settings.samples_allocations() && level == Level::Off {
             return Err("at level off no allocation is seen: set another level".to_owned());
@@ -217,25 +262,75 @@ impl Agent {
         if stall_threshold_ns == 0 && !settings.samples_allocations() {
             return Err("neither allocations nor slow calls are asked for".to_owned());
         }
-        if self.entry.is_none() {
-            self.entry = PROFILED.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        }
-        let Some(entry) = &self.entry else {
-            return Err("no stacks are taken: the program has to be published with Publication::profiling()".to_owned());
-        };
+        let entry = self.entry()?;
         let region = match self.region.take() {
             Some(region) => region,
             None => Region::new()?,
         };
-        self.region.insert(region).begin(entry, &settings, self.writer)?;
+        self.region.insert(region).begin(&entry, &settings, self.writer)?;
         self.file_until = Some(Instant::now() + time + KEPT_FOR);
-        self.taking = Some(Taking { sequence, until: Instant::now() + time });
+        self.taking = Some(Taking {
+            sequence,
+            until: Instant::now() + time,
+            #[cfg(feature = "profile-cpu")]
+            cpu: None,
+        });
         Ok(())
+    }
+
+    #[cfg(feature = "profile-cpu")]
+    fn sample_cpu(&mut self, sequence: u64, request: &Request) -> Result<(), String> {
+        let [frequency_hz, ms, ..] = request.arguments;
+        let time = Duration::from_millis(ms);
+        check_time(time)?;
+        let frequency_hz = u32::try_from(frequency_hz)
+            .ok()
+            .filter(|hz| (1..=MAX_FREQUENCY_HZ).contains(hz))
+            .ok_or_else(|| format!("samples are taken 1 to {MAX_FREQUENCY_HZ} times per second of CPU time"))?;
+        let entry = self.entry()?;
+        let path = entry.cpu_path();
+        let file = published::create_cpu(&entry)
+            .map_err(|error| format!("no file for samples at {}: {error}", path.display()))?;
+        self.file_until = Some(Instant::now() + time + KEPT_FOR);
+        // Of no phase: the program has none.
+        let sampler = crate::cpu::Sampler::start("", frequency_hz).inspect_err(|_| self.remove_file())?;
+        let began = Instant::now();
+        let cpu = CpuSamples { sampler, file, began, write_at: began + CpuSamples::FIRST_WRITTEN_AFTER };
+        self.taking = Some(Taking { sequence, until: began + time, cpu: Some(cpu) });
+        Ok(())
+    }
+
+    #[cfg(not(feature = "profile-cpu"))]
+    #[allow(clippy::unused_self, reason = "with the feature it is used")]
+    fn sample_cpu(&mut self, _: u64, _: &Request) -> Result<(), String> {
+        Err("the program was built without CPU profiles: heapgate-alloc needs its feature profile-cpu".to_owned())
+    }
+
+    /// The file that others lie beside.
+    fn entry(&mut self) -> Result<Entry, String> {
+        if self.entry.is_none() {
+            self.entry = PROFILED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
+        self.entry.clone().ok_or_else(|| {
+            "no stacks are taken: the program has to be published with Publication::profiling()".to_owned()
+        })
     }
 
     /// Ends what goes on, if something does, and answers it.
     fn end_taking(&mut self) {
-        let (Some(taking), Some(region)) = (self.taking.take(), &self.region) else { return };
+        let Some(taking) = self.taking.take() else { return };
+        #[cfg(feature = "profile-cpu")]
+        if let Some(mut cpu) = taking.cpu {
+            let answer = match cpu.write() {
+                Ok(()) => Answer::default(),
+                Err(error) => Answer::refused(format!("its samples can't be written: {error}")),
+            };
+            // The timer stops before the answer: who has it may ask for the next.
+            drop(cpu);
+            self.file_until = Some(Instant::now() + KEPT_FOR);
+            return self.mailbox.answer(taking.sequence, &answer);
+        }
+        let Some(region) = &self.region else { return };
         let values = region.end(self.writer);
         self.file_until = Some(Instant::now() + KEPT_FOR);
         self.mailbox.answer(taking.sequence, &Answer { status: 0, values, text: String::new() });
@@ -247,8 +342,16 @@ impl Agent {
         {
             // It is gone already, or the folder is: nothing is lost by it.
             let _ = std::fs::remove_file(entry.stacks_path());
+            let _ = std::fs::remove_file(entry.cpu_path());
         }
     }
+}
+
+fn check_time(time: Duration) -> Result<(), String> {
+    if time > LONGEST || time.is_zero() {
+        return Err(format!("stacks are taken for 1 ms to {} s", LONGEST.as_secs()));
+    }
+    Ok(())
 }
 
 /// The program's signals are for its own threads.

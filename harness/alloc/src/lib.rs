@@ -26,6 +26,8 @@ mod agent;
 mod attach;
 #[cfg(feature = "control")]
 pub mod control;
+#[cfg(feature = "profile-cpu")]
+pub mod cpu;
 pub mod gauges;
 #[cfg(feature = "groups")]
 pub mod groups;

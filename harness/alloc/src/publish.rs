@@ -201,7 +201,7 @@ impl<'a> Publication<'a> {
         Self { slots: Some(slots), ..self }
     }
 
-    /// Lets this user's programs ask this process to take call stacks, for a time (`heapgate profile --pid`): a thread of its
+    /// Lets this user's programs ask this process to take call stacks, for a time (`heapgate profile --pid`), and, with the feature `profile-cpu`, samples of its CPU time: a thread of its
     /// own, `heapgate-agent`, looks for requests ten times a second. As long as nobody asks, calls cost what they did.
     pub const fn profiling(self) -> Self {
         Self { takes_requests: true, ..self }

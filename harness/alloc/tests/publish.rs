@@ -52,6 +52,7 @@ fn main() {
         refused::a_level_that_is_none
         refused::a_trial_of_heapgates
         requests::stacks_of_a_running_process_are_taken_for_a_time_and_again
+        requests::cpu_time_of_a_running_process_is_sampled_where_it_was_built_for_that
         requests::what_was_taken_until_it_was_cancelled_or_killed_is_there
         requests::what_makes_no_sense_is_refused_and_whoever_takes_no_requests_says_so
         requests::a_stopped_process_ends_in_an_error_and_one_client_asks_at_a_time

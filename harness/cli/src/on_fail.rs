@@ -3,7 +3,6 @@
 //! Nothing that happens here changes the decision: a profile that can't be taken is a note.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use heapgate_core::supervisor::Settings;
 use crate::fail::Failure;
 use crate::profile::{self, Rates};
 use crate::run::{self, End};
+use crate::signals;
 
 /// Profiles of one verdict: the worst are enough to begin with.
 const MOST: usize = 3;
@@ -80,11 +80,8 @@ impl OnFail {
         if all.is_empty() {
             return;
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // Without it, Ctrl-C ends the process before the verdict is shown, which is not worse than now.
-            let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
-        }
+        // Without it, Ctrl-C ends the process before the verdict is shown, which is not worse than now.
+        let stop = signals::stop_flag().unwrap_or_default();
         let taker = Taker { again, until: Instant::now() + LONGEST, stop: &stop };
         let mut symbols = Symbols::default();
         let found = all.iter().take(MOST).map(|wanted| {
@@ -114,8 +111,7 @@ impl Taker<'_> {
             return wanted.nothing(vec!["not profiled: it was not run".to_owned()]);
         };
         let rates = rates(report, &wanted.cell);
-        let name = format!("{}-{}-{}-{}", now.cell.workload, now.cell.variant, now.cell.allocator, wanted.kind);
-        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.+".contains(c), "_");
+        let name = profile::folder_name(&now.cell, wanted.kind.name());
         let folder = self.again.folder.join(&name);
         eprintln!("profiling what failed: {} {}", now.cell, wanted.kind);
         let profile = match self.take(now, judged, wanted, rates, &folder, symbols) {
@@ -123,6 +119,9 @@ impl Taker<'_> {
             Err(failure) => return wanted.nothing(vec![format!("no profile could be taken: {failure}")]),
         };
         let mut notes = Vec::new();
+        if !profile.complete {
+            notes.push("the profile was interrupted: this is what was sampled until then".to_owned());
+        }
         let base = planned(0).filter(|_| judged > 0).and_then(|base| {
             eprintln!("profiling the other side: {} {}", base.cell, wanted.kind);
             self.take(base, 0, wanted, rates, &self.again.folder.join(format!("{name}-base")), symbols)
@@ -153,7 +152,10 @@ impl Taker<'_> {
         symbols: &mut Symbols,
     ) -> Result<Profile, Failure> {
         let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() || self.stop.load(Relaxed) {
+        if self.stop.load(Relaxed) {
+            return Err(Failure::inconclusive("interrupted"));
+        }
+        if left.is_zero() {
             return Err(Failure::inconclusive("there was no time left for it"));
         }
         let mut settings = self.again.settings.clone();

@@ -1,7 +1,6 @@
 //! Runs a workload once for each kind of profile, and keeps what each gives as soon as it is there.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use heapgate_core::plan::Planned;
 use heapgate_core::profile::view::View;
 use heapgate_core::profile::{Gathered, Kind, Measured, Profile, Subject, cpu, folder, heap, resolve, stacks};
 use heapgate_core::render::{self, Options};
-use heapgate_core::report::{Build, Fingerprint, Machine, Outcome, Phase, PhaseKind, Trial};
+use heapgate_core::report::{Build, Cell, Fingerprint, Machine, Outcome, Phase, PhaseKind, Trial};
 use heapgate_core::sites::Symbols;
 use heapgate_core::supervisor::{self, Probe, Profiled, Settings, Traces};
 use heapgate_segment::layout::Level;
@@ -21,8 +20,10 @@ use heapgate_segment::stacks::{Scope, Settings as Sampling};
 use crate::args::print;
 use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
+use crate::named;
 use crate::profile_diff;
 use crate::run::unix_s;
+use crate::signals;
 use crate::source::Source;
 
 /// Where profiles are written where nobody says.
@@ -100,7 +101,7 @@ impl Session {
     /// # Errors
     /// For a workload, allocator or folder that there isn't.
     pub fn new(source: Source, wish: Wish<'_>) -> Result<Self, Failure> {
-        let name = variant(&source, wish.workload)?;
+        let name = named::variant(&source, wish.workload)?;
         let asked: Option<Under> = wish.allocator.map(str::parse).transpose().map_err(Failure::usage)?;
         let described = source.select(std::slice::from_ref(&name))?[0].clone();
         let under = source.allocators(&described, asked.as_slice())?.remove(0);
@@ -115,11 +116,9 @@ impl Session {
             seed: 0,
         };
         let planned = matrix.plan(&source)?.cells.remove(0);
-        let folder = wish.folder.unwrap_or_else(|| {
-            let kind = if wish.page { "all" } else { wish.kinds[0].name() };
-            let name = format!("{}-{}-{}-{kind}", planned.cell.workload, planned.cell.variant, planned.cell.allocator);
-            Path::new(FOLDER).join(name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.+".contains(c), "_"))
-        });
+        let folder = wish
+            .folder
+            .unwrap_or_else(|| folder_of(&planned.cell, if wish.page { "all" } else { wish.kinds[0].name() }));
         let settings = Settings { timeout: wish.timeout, directory: source.directory, ..Settings::new(source.program) };
         let Wish { kinds, rates, view, page, base, .. } = wish;
         // A base that is of no use is told before anything runs.
@@ -166,6 +165,9 @@ impl Session {
             return Err(failed);
         }
         folder::write(&profile, &self.folder, self.view).map_err(Failure::internal)?;
+        // What a report links to.
+        let page = render::profile_html::render(std::slice::from_ref(&profile), self.view, profile_diff::TOP);
+        files::atomic_write(&self.folder.join(PAGE), page.as_bytes())?;
         Ok(profile)
     }
 
@@ -179,12 +181,7 @@ impl Session {
     /// # Errors
     /// The first failure, after everything else was tried.
     pub fn run(self, top: usize, as_json: bool, options: Options) -> Result<u8, Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // The second one ends us at once.
-            signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop))?;
-        }
+        let stop = signals::stop_flag()?;
         let mut symbols = Symbols::default();
         let (mut profiles, mut changes) = (Vec::new(), Vec::new());
         let (mut failures, mut code) = (Vec::new(), exit::PASS);
@@ -370,6 +367,17 @@ impl Session {
     }
 }
 
+/// Where the profiles of a cell are written where nobody says; `kind` is `all` for all.
+pub fn folder_of(cell: &Cell, kind: &str) -> PathBuf {
+    Path::new(FOLDER).join(folder_name(cell, kind))
+}
+
+/// What the folder of a cell's profiles is called, without what not all file systems take.
+pub fn folder_name(cell: &Cell, kind: &str) -> String {
+    let name = format!("{}-{}-{}-{kind}", cell.workload, cell.variant, cell.allocator);
+    name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.+".contains(c), "_")
+}
+
 /// jemalloc with its profiler on.
 pub fn profiled(spec: &AllocatorSpec, rate_bytes: u64) -> AllocatorSpec {
     let mut spec = spec.clone();
@@ -429,78 +437,4 @@ pub fn told(outcome: &Outcome) -> String {
         Outcome::Completed | Outcome::TimedOut { .. } => "",
     };
     if said.is_empty() { outcome.to_string() } else { format!("{outcome}: {said}") }
-}
-
-/// The variant that `asked` names.
-pub fn variant(source: &Source, asked: Option<&str>) -> Result<String, Failure> {
-    let names: Vec<String> = source.variants.iter().map(|variant| variant.name()).collect();
-    let Some(asked) = asked else {
-        return match names.as_slice() {
-            [only] => Ok(only.clone()),
-            _ => Err(Failure::usage(format!("which workload is to be profiled? There are: {}", names.join(", ")))),
-        };
-    };
-    if !source.has(asked) {
-        let near = near(asked, &names);
-        return Err(Failure::usage(match (near.as_slice(), &source.bench) {
-            ([], _) => source.unknown(asked),
-            (near, None) => format!(
-                "unknown workload '{asked}'; did you mean {}? `heapgate list workloads` shows all",
-                near.join(" or ")
-            ),
-            (near, Some(bench)) => {
-                format!("unknown workload '{asked}' in bench '{bench}'; did you mean {}?", near.join(" or "))
-            }
-        }));
-    }
-    match source.select(&[asked.to_owned()])?.as_slice() {
-        [only] => Ok(only.name()),
-        several => {
-            let names: Vec<String> = several.iter().map(|variant| variant.name()).collect();
-            Err(Failure::usage(format!("'{asked}' has several variants; name one: {}", names.join(", "))))
-        }
-    }
-}
-
-/// At most three names like `asked`, nearest first: those within a third of its length of edits, or that hold it.
-fn near<'a>(asked: &str, names: &'a [String]) -> Vec<&'a str> {
-    let last = |name: &'a str| name.rsplit('/').next().unwrap_or(name);
-    let distance = |name: &'a str| edits(asked, name).min(edits(asked, last(name)));
-    let mut found: Vec<(usize, &str)> = names
-        .iter()
-        .map(|name| (distance(name), name.as_str()))
-        .filter(|(distance, name)| *distance <= asked.chars().count() / 3 || name.contains(asked))
-        .collect();
-    found.sort_unstable();
-    found.into_iter().take(3).map(|(_, name)| name).collect()
-}
-
-/// The least number of characters to insert, delete or replace to make `b` of `a` (Levenshtein).
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_a_slip_is_guessed_and_nonsense_is_not() {
-        let names = ["tokenize/hf-wordpiece", "tokenize/wordpiece-heap", "embed/bert"].map(str::to_owned);
-        assert_eq!(near("tokenize/hf-wordpeice", &names), ["tokenize/hf-wordpiece"]);
-        assert_eq!(near("hf-wordpice", &names), ["tokenize/hf-wordpiece"]);
-        assert_eq!(near("wordpiece", &names), ["tokenize/hf-wordpiece", "tokenize/wordpiece-heap"]);
-        assert!(near("zzz", &names).is_empty());
-    }
 }

@@ -2,24 +2,24 @@
 
 use std::io::{ErrorKind, IsTerminal, stderr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use heapgate_core::profile::view::View;
-use heapgate_core::profile::{Gathered, Kind, Profile, Subject, folder, resolve, stacks};
+use heapgate_core::profile::{Gathered, Kind, Profile, Subject, cpu, folder, resolve, stacks};
 use heapgate_core::render::{self, Options};
 use heapgate_core::report::{Build, Cell, Fingerprint, Machine};
 use heapgate_core::sites::{Modules, Symbols};
 use heapgate_core::{exit, files};
 use heapgate_segment::published::{self, Buffer, Entry, ReadError, RequestError};
-use heapgate_segment::stacks::{Settings as Sampling, StackSamples};
+use heapgate_segment::stacks::Settings as Sampling;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::print;
 use crate::fail::Failure;
 use crate::profile::{FOLDER, Rates};
 use crate::run::unix_s;
+use crate::signals;
 
 /// The variant in a live profile's cell: no part of the program was chosen.
 const VARIANT: &str = "live";
@@ -50,7 +50,7 @@ pub struct Wish {
 /// # Errors
 /// If there is no such process, it takes no requests, its code can't be found, or nothing was sampled.
 pub fn run(wish: Wish, top: usize, as_json: bool, options: Options) -> Result<u8, Failure> {
-    let sampling = sampling(wish.kind, wish.rates)?;
+    let asked = Asked::of(wish.kind, wish.rates)?;
     let published = wish.published.map_or_else(published::runtime_folder, Ok).map_err(Failure::usage)?;
     let entry = find(&wish.target, &published)?;
     let cell = cell(&entry)?;
@@ -60,15 +60,11 @@ pub fn run(wish: Wish, top: usize, as_json: bool, options: Options) -> Result<u8
     files::make_folder(&output)?;
     files::check_writable(&output.join("profile.json"))?;
 
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second one ends us at once; the process ends its sampling by itself.
-        signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    // The second Ctrl-C ends us at once; the process ends its sampling by itself.
+    let stop = signals::stop_flag()?;
     let created_unix_s = unix_s();
     let began = Instant::now();
-    let samples = sample(&entry, wish.kind, &sampling, wish.time, &stop)?;
+    let mut gathered = sample(&entry, wish.kind, &asked, wish.time, &stop)?;
     let took = began.elapsed();
     let is_stopped = stop.load(Relaxed);
     // What was loaded meanwhile is only in the later one; a process that has ended has none.
@@ -76,7 +72,6 @@ pub fn run(wish: Wish, top: usize, as_json: bool, options: Options) -> Result<u8
     let has_ended = after.is_none();
     let modules = after.unwrap_or(before);
 
-    let mut gathered = gather(wish.kind, &samples);
     if gathered.samples.is_empty() {
         return Err(nothing(&entry, wish.kind, is_stopped));
     }
@@ -120,26 +115,44 @@ fn keep(profile: &Profile, output: &Path, view: View) -> Result<(), Failure> {
 }
 
 /// What the process is to take.
-fn sampling(kind: Kind, rates: Rates) -> Result<Sampling, Failure> {
-    let Rates { call_period, byte_period, threshold_ns, .. } = rates;
-    match kind {
-        Kind::Alloc => Ok(Sampling { call_period, byte_period, track_frees: true, ..Sampling::NOTHING }),
-        Kind::Stall => Ok(Sampling::stalls(threshold_ns)),
-        Kind::Cpu => Err(Failure::usage(
-            "cpu profiles of a live process are not there yet; perf takes them: `perf record -g -p PID -- sleep 10`",
-        )),
-        Kind::Heap => Err(Failure::usage(
-            "there are no heap profiles of a live process: what it has in use was allocated before anybody looked. `alloc` \
-             says which lines allocate, and what they don't free meanwhile; `heapgate leaks` what is never released",
-        )),
-    }
+enum Asked {
+    Cpu { frequency_hz: u32 },
+    Stacks(Sampling),
 }
 
-fn gather(kind: Kind, samples: &StackSamples) -> Gathered {
-    match kind {
-        Kind::Stall => stacks::gather_stall(samples),
-        // How many calls there were while stacks were taken, only the samples know.
-        _ => stacks::gather_alloc(samples, [None; 2]),
+impl Asked {
+    fn of(kind: Kind, rates: Rates) -> Result<Self, Failure> {
+        let Rates { frequency_hz, call_period, byte_period, threshold_ns, .. } = rates;
+        match kind {
+            Kind::Cpu => Ok(Self::Cpu { frequency_hz }),
+            Kind::Alloc => {
+                let sampling = Sampling { call_period, byte_period, track_frees: true, ..Sampling::NOTHING };
+                Ok(Self::Stacks(sampling))
+            }
+            Kind::Stall => Ok(Self::Stacks(Sampling::stalls(threshold_ns))),
+            Kind::Heap => Err(Failure::usage(
+                "there are no heap profiles of a live process: what it has in use was allocated before anybody looked. \
+                 `alloc` says which lines allocate, and what they don't free meanwhile; `heapgate leaks` what is never released",
+            )),
+        }
+    }
+
+    /// Asks `entry`'s process, and waits for what it takes.
+    fn take(&self, entry: &Entry, time: Duration, is_cancelled: &dyn Fn() -> bool) -> Result<Gathered, RequestError> {
+        match self {
+            Self::Cpu { frequency_hz } => {
+                Ok(cpu::gather(&entry.sample_cpu(*frequency_hz, time, is_cancelled)?, *frequency_hz))
+            }
+            Self::Stacks(sampling) => {
+                let samples = entry.sample_stacks(sampling, time, is_cancelled)?;
+                Ok(if sampling.stall_threshold_ns > 0 {
+                    stacks::gather_stall(&samples)
+                } else {
+                    // How many calls there were while stacks were taken, only the samples know.
+                    stacks::gather_alloc(&samples, [None; 2])
+                })
+            }
+        }
     }
 }
 
@@ -151,6 +164,7 @@ fn nothing(entry: &Entry, kind: Kind, is_stopped: bool) -> Failure {
     }
     let why = match kind {
         Kind::Stall => "no call of the allocator took as long: look for longer (--for), or lower --threshold",
+        Kind::Cpu => "it took too little CPU time: look for longer (--for), or more often (--frequency)",
         _ => "it allocates nothing, or too little: look for longer (--for), or more often (--every, --exact)",
     };
     Failure::inconclusive(format!("{} ({}) {kind}: nothing was sampled: {why}", entry.name, entry.pid))
@@ -258,13 +272,7 @@ fn modules(entry: &Entry) -> Result<Modules, Failure> {
 }
 
 /// Waits for the stacks, and shows how long it takes.
-fn sample(
-    entry: &Entry,
-    kind: Kind,
-    sampling: &Sampling,
-    time: Duration,
-    stop: &AtomicBool,
-) -> Result<StackSamples, Failure> {
+fn sample(entry: &Entry, kind: Kind, asked: &Asked, time: Duration, stop: &AtomicBool) -> Result<Gathered, Failure> {
     eprintln!(
         "{} ({}) {kind}: {:.1} s; Ctrl-C ends it and keeps what there is",
         entry.name,
@@ -282,7 +290,7 @@ fn sample(
         }
         stop.load(Relaxed)
     };
-    let samples = entry.sample_stacks(sampling, time, &is_cancelled);
+    let samples = asked.take(entry, time, &is_cancelled);
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
@@ -303,6 +311,12 @@ fn refused(entry: &Entry, error: &RequestError) -> Failure {
         }
         RequestError::Refused(why) if why.contains("profiling()") => {
             format!(": {error}; write {}", line_to_add(&entry.name))
+        }
+        RequestError::Refused(why) if why.contains("profile-cpu") => {
+            format!(": {error}; in its Cargo.toml, write heapgate-alloc = {{ …, features = [\"profile-cpu\"] }}")
+        }
+        RequestError::Refused(why) if why.contains("no command") => {
+            format!(": {error}; it was built with an older heapgate-alloc: build it anew")
         }
         RequestError::Refused(why) if why.contains("level") => {
             format!(": {error} (start it with HEAPGATE_LEVEL=sampled or exact)")

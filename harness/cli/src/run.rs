@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,6 +12,7 @@ use heapgate_core::supervisor::{self, Event, Finish, Settings};
 
 use crate::fail::Failure;
 use crate::progress::Progress;
+use crate::signals;
 use crate::store::Store;
 
 /// Everything that a run needs.
@@ -86,12 +86,7 @@ impl Session {
     /// # Errors
     /// As [`Self::run`].
     pub fn run_in_rounds(self, mut more: impl FnMut(&[&Report]) -> Option<More>) -> Result<Ran, Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // The second one ends us at once.
-            signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop))?;
-        }
+        let stop = signals::stop_flag()?;
         let mut recordings = vec![Recording::new(self.build, self.output, self.plan.seed, self.shard)?];
         for (build, output) in self.others {
             recordings.push(Recording::new(build, output, self.plan.seed, None)?);

@@ -35,3 +35,4 @@ pub mod stats;
 pub mod supervisor;
 #[allow(unsafe_code, reason = "the only place: see its head")]
 mod sys;
+pub mod uri;

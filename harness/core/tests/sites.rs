@@ -40,7 +40,7 @@ fn exact_with_period_1() {
         assert!((sites.share(site) - times as f64 / 100.0).abs() < 0.001, "{name}: {}", sites.share(site));
         assert_eq!(sites.share_error(site), 0.0);
         assert_eq!(site.mean_bytes(), size as f64);
-        assert_eq!(site.file, "core/tests/sites.rs");
+        assert_eq!(site.file, "harness/core/tests/sites.rs");
         assert!(site.call.ends_with("with_capacity"), "{site:?}");
     }
 }

@@ -66,13 +66,18 @@ pub enum Command {
     /// whether frees are tracked, seed, time (ms). Values of the answer: samples, slow calls that found no room, samples that
     /// found none, nested.
     SampleStacks = 1,
-    /// Stop taking stacks, if that goes on, and remove the file.
+    /// Stop taking stacks or samples, if that goes on, and remove the file.
     RemoveStacks = 2,
     /// Change a setting. Arguments: its number, and the value; the text is a path, where it takes one. Value of the answer: what
     /// is in force then.
     SetSetting = 3,
     /// Say what a setting is. Argument: its number. Value of the answer: what it is.
     GetSetting = 4,
+    /// Take samples of CPU time for a time, into a file beside the segment ([`crate::published::Entry::cpu_path`]). Arguments:
+    /// samples per second of CPU time, time (ms).
+    SampleCpu = 5,
+    /// Stop taking stacks or samples, if that goes on; the file stays.
+    EndSampling = 6,
 }
 
 impl Command {
@@ -84,6 +89,8 @@ impl Command {
             2 => Some(Self::RemoveStacks),
             3 => Some(Self::SetSetting),
             4 => Some(Self::GetSetting),
+            5 => Some(Self::SampleCpu),
+            6 => Some(Self::EndSampling),
             _ => None,
         }
     }

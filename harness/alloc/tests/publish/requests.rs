@@ -53,6 +53,30 @@ pub fn stacks_of_a_running_process_are_taken_for_a_time_and_again() {
     assert_eq!(child.end().stderr, "");
 }
 
+pub fn cpu_time_of_a_running_process_is_sampled_where_it_was_built_for_that() {
+    let place = Place::new();
+    let child = Child::start(&place, "profiled", &[]);
+    let entry = entry(&place);
+    let asked = |hz, time| entry.sample_cpu(hz, time, NEVER);
+    if cfg!(feature = "profile-cpu") {
+        for _ in 0..2 {
+            let text = asked(100, SHORT).expect("it answers");
+            assert!(text.starts_with("begin  100\n") && text.contains("\nend "), "{text}");
+            assert!(!entry.cpu_path().exists(), "what was read is removed");
+        }
+        for (hz, time, why) in [(0, SHORT, "1 to 1000"), (1001, SHORT, "1 to 1000"), (100, Duration::ZERO, "1 ms to")] {
+            let refused = asked(hz, time).expect_err("makes no sense").to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+        // The two don't disturb each other.
+        assert!(of_worker(&entry.sample_stacks(&Settings::exact(), SHORT, NEVER).expect("it answers"))[0] > 0.0);
+    } else {
+        let refused = asked(100, SHORT).expect_err("not built for it").to_string();
+        assert!(refused.contains("feature profile-cpu"), "{refused}");
+    }
+    assert_eq!(child.end().stderr, "");
+}
+
 pub fn what_was_taken_until_it_was_cancelled_or_killed_is_there() {
     let place = Place::new();
     let mut child = Child::start(&place, "profiled", &[]);

@@ -7,10 +7,11 @@ use clap::Args;
 use heapgate_core::files;
 use heapgate_core::gate::Verdict;
 use heapgate_core::render::export::Format;
-use heapgate_core::render::page::Against;
+use heapgate_core::render::page::{self, Against, Subject};
 use heapgate_core::report::Report;
 
 use crate::fail::Failure;
+use crate::profile_links;
 
 /// Flags of verbs that come to a verdict.
 #[derive(Debug, Default, Args)]
@@ -80,7 +81,14 @@ impl Exports {
     pub fn write(&self, report: &Report, verdict: &Verdict, against: &Against<'_>) -> Result<(), Failure> {
         let mut failed: Vec<String> = Vec::new();
         for Export { format, file } in self.all() {
-            let written = files::atomic_write(&file, format.render(report, verdict, against)?.as_bytes());
+            let text = match format {
+                Format::Html => {
+                    let profiles = profile_links::of(&file, report, Some(verdict));
+                    page::render(Subject { report, verdict: Some(verdict), against, profiles: &profiles })
+                }
+                format => format.render(report, verdict, against)?,
+            };
+            let written = files::atomic_write(&file, text.as_bytes());
             failed.extend(written.err().map(|error| error.to_string()));
         }
         if failed.is_empty() { Ok(()) } else { Err(Failure::internal(anyhow::Error::msg(failed.join("; ")))) }

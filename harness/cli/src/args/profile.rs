@@ -18,8 +18,9 @@ use crate::source::Source;
 
 /// Find the lines of code that a workload's CPU time, memory, allocations or stalls come from
 ///
-/// Runs the workload once for each kind, in a fresh process, or looks at a published process that runs (alloc and stall of
-/// one that was built for it: heapgate_alloc::Publication::profiling()), and writes a folder: flame graphs (*.svg, to be opened in a
+/// Runs the workload once for each kind, in a fresh process, or looks at a published process that runs (cpu, alloc and stall
+/// of one that was built for it: heapgate_alloc::Publication::profiling(), and for cpu the feature profile-cpu), and writes
+/// a folder: flame graphs (*.svg, to be opened in a
 /// browser), folded stacks, profile.pb.gz for pprof, firefox.json for profiler.firefox.com, and profile.json for
 /// `heapgate`. The sites with most are printed.
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ pub struct Profile {
     /// Workload and variant, as in tokenize/hf-wordpiece; with --bench, where it has one, that
     #[arg(value_name = "WORKLOAD", required_unless_present_any = ["bench", "pid", "service"], conflicts_with = "live")]
     workload: Option<String>,
-    /// alloc and stall: look at this published process
+    /// cpu, alloc and stall: look at this published process
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pid: Option<u32>,
     /// The same for the only process of that service
@@ -108,7 +109,7 @@ Examples:
   heapgate profile heap tokenize/hf-wordpiece -a jemalloc    what is in use at the peak
   heapgate profile all tokenize/hf-wordpiece                 everything, and one page of it
   heapgate profile cpu --bench index                         a bench of your own
-  heapgate profile alloc --pid 4242 --for 30s                a process that runs
+  heapgate profile cpu --pid 4242 --for 30s                  a process that runs
   heapgate profile alloc tokenize/hf-wordpiece --diff FOLDER what changed since that was written
   go tool pprof -http : target/heapgate/profile/*/profile.pb.gz";
 
@@ -144,7 +145,7 @@ impl Profile {
         let (rates, view) = (self.rates(), View { full: self.full });
         if let Some(target) = self.target() {
             let [kind] = self.kind.kinds()[..] else {
-                return Err(Failure::usage("a live process is profiled for one kind at a time: alloc or stall"));
+                return Err(Failure::usage("a live process is profiled for one kind at a time: cpu, alloc or stall"));
             };
             let (published, time) = (self.folder, self.duration);
             let wish = profile_live::Wish { target, published, kind, time, rates, view, folder: self.output };

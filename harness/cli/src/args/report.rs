@@ -13,6 +13,7 @@ use heapgate_core::{exit, files, render};
 use super::{Global, gate, print};
 use crate::fail::Failure;
 use crate::inputs::joined;
+use crate::profile_links;
 use crate::run::unix_s;
 
 /// Show what a report has: the table that `run` prints, figures as JSON, or a page with charts
@@ -66,7 +67,9 @@ impl ShowReport {
         let (lookups, verdict) = compared.map_or((Vec::new(), None), |(lookups, verdict)| (lookups, Some(verdict)));
         if let Some(file) = &self.html {
             let against = Against::lookups(&lookups);
-            let subject = Subject { report: &report, verdict: verdict.as_ref(), against: &against, flame_graphs: &[] };
+            let profiles = profile_links::of(file, &report, verdict.as_ref());
+            let subject =
+                Subject { report: &report, verdict: verdict.as_ref(), against: &against, profiles: &profiles };
             files::atomic_write(file, page::render(subject).as_bytes())?;
         }
         if let Some(file) = &self.markdown {

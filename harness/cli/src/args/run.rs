@@ -16,6 +16,7 @@ use super::figures::{Figures, Measured};
 use super::{Global, print, selection::Selection};
 use crate::fail::Failure;
 use crate::history::StoreArgs;
+use crate::profile_links;
 use crate::run::{End, Ran, Session};
 use heapgate_store::history::Purpose;
 
@@ -112,7 +113,8 @@ impl Run {
 
 /// Writes the page of a report that is compared with nothing.
 fn draw(file: &Path, report: &Report) -> Result<(), files::WriteError> {
-    let subject = Subject { report, verdict: None, against: &Against::default(), flame_graphs: &[] };
+    let profiles = profile_links::of(file, report, None);
+    let subject = Subject { report, verdict: None, against: &Against::default(), profiles: &profiles };
     files::atomic_write(file, page::render(subject).as_bytes())
 }
 

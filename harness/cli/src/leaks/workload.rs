@@ -21,6 +21,7 @@ use heapgate_segment::stacks::{Scope, Settings as Sampling, StackSamples};
 use super::{Of, Subject};
 use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
+use crate::named;
 use crate::profile;
 use crate::source::Source;
 
@@ -79,7 +80,7 @@ pub fn look(source: Source, wish: Wish<'_>) -> Result<(Vec<Subject>, bool), Fail
 }
 
 fn plan(source: Source, wish: &Wish<'_>) -> Result<(Planned, Settings, Asked), Failure> {
-    let name = profile::variant(&source, wish.workload)?;
+    let name = named::variant(&source, wish.workload)?;
     let asked: Option<Under> = wish.allocator.map(str::parse).transpose().map_err(Failure::usage)?;
     let described = source.select(std::slice::from_ref(&name))?[0].clone();
     let under = source.allocators(&described, asked.as_slice())?.remove(0);

@@ -43,6 +43,21 @@ snapshots! {
     list: "list"
 }
 
+/// The help of `profile` in its document, between the fences behind this line.
+#[test]
+fn docs_profile_has_the_help_of_now() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/profile.md");
+    let text = std::fs::read_to_string(&path).expect("docs/profile.md");
+    let fence = "<!-- `heapgate profile --help`: begin -->\n```text\n";
+    let (before, rest) = text.split_once(fence).expect("the begin of the help");
+    let (found, after) = rest.split_once("```\n").expect("the end of the help");
+    let expected = shown("profile --help");
+    if std::env::var_os("HEAPGATE_BLESS").is_some() {
+        return std::fs::write(path, format!("{before}{fence}{expected}```\n{after}")).expect("written");
+    }
+    assert!(found == expected, "docs/profile.md has another help; HEAPGATE_BLESS=1 writes it again");
+}
+
 #[test]
 fn hidden_verbs_are_not_in_the_help() {
     let help = shown("--help");

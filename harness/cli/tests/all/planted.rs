@@ -37,8 +37,9 @@ fn the_planted_program() {
         Ok("leak") => arenas(true),
         Ok("no leak") => arenas(false),
         Ok("calls") => calls(),
-        Ok("allocate") => allocates(one_that_allocates),
-        Ok("grow") => allocates(one_that_leaks),
+        Ok("allocate") => works(one_that_allocates),
+        Ok("grow") => works(one_that_leaks),
+        Ok("burn") => works(one_that_burns),
         _ => {}
     }
 }
@@ -98,18 +99,27 @@ fn calls() {
     wait();
 }
 
-/// Lets itself be asked for stacks, and allocates until it is told to end.
-fn allocates(one: fn()) {
+/// Lets itself be asked for stacks, and works until it is told to end.
+fn works(work: fn()) {
     heapgate_alloc::Publication::new(SERVICE).profiling().publish().expect("published");
     std::thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || {
             loop {
-                one();
+                work();
             }
         })
         .expect("started");
     wait();
+}
+
+/// The site that takes the CPU's time.
+#[inline(never)]
+fn one_that_burns() {
+    let mut state = std::hint::black_box(1_u64);
+    for _ in 0..1_000_000 {
+        state = std::hint::black_box(state.wrapping_mul(6_364_136_223_846_793_005).rotate_left(7) ^ 1);
+    }
 }
 
 /// The site that a profile is to name. As large as this, the C library clears it each time, which takes longer than 1 µs.

@@ -1,11 +1,14 @@
 //! `heapgate profile` on the real binary: the right sites, every form readable, and what goes wrong said.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::processes::{Running, children_of, send, wait_for};
-use crate::common::{HEAPGATE, Place, Ran};
+use crate::common::processes::{Running, children_of, cpu_ticks, send, wait_for};
+use crate::common::{HEAPGATE, Place, Ran, skip};
 use crate::planted::{Planted, SERVICE};
 use serde_json::Value;
 
@@ -132,6 +135,12 @@ fn a_stripped_executable_gives_addresses_and_says_how_to_build() {
     assert!(note.contains("stripped") && note.contains("line-tables-only") && note.contains("build"), "{note}");
     let function = json["sites"][0]["function"].as_str().unwrap();
     assert!(function.starts_with("stripped+0x"), "{function}");
+    // Enough to find the file with the names: the address in it, and its build id.
+    let model = model(&place, "out", &["calls"]);
+    let of_program = |module: &&Value| module["name"] == "stripped";
+    let module = model["modules"].as_array().unwrap().iter().find(of_program).unwrap();
+    let id = module["build_id"].as_str().unwrap();
+    assert!(id.len() >= 16 && note.contains(id), "{module} {note}");
 }
 
 #[test]
@@ -155,6 +164,55 @@ fn a_profile_without_samples_says_why() {
 }
 
 #[test]
+fn stalls_are_told_by_what_jemalloc_did_meanwhile() {
+    let place = Place::new();
+    let calls = |allocator: &str| {
+        place.run(&format!("profile stall {QUICK} --threshold 1 -a {allocator}")).ends_with(0);
+        let model = place.json("out/profile.json");
+        let of = |cause: &str| {
+            let samples = model["samples"].as_array().unwrap().iter();
+            samples.filter(|sample| sample["cause"] == cause).map(|sample| number(&sample["values"][1])).sum::<f64>()
+        };
+        ((of("fresh mapping"), of("purge")), model["notes"].to_string())
+    };
+    // Nothing is kept: what is freed goes back to the kernel at once, and comes anew from there.
+    let ((fresh, purges), notes) = calls("jemalloc:retain=false,dirty_decay_ms=0,muzzy_decay_ms=0");
+    assert!(fresh > 10.0 && purges > 10.0, "{fresh} {purges}");
+    assert!(!notes.contains("purge") && !notes.contains("fresh mapping"), "{notes}");
+    // What another allocator does nobody tells us, which is said.
+    let (none, notes) = calls("system");
+    assert_eq!(none, (0.0, 0.0));
+    assert!(notes.contains("could not be told") && notes.contains("fresh mapping, purge"), "{notes}");
+}
+
+#[test]
+fn a_process_of_another_user_is_refused_by_what_is_not_allowed() {
+    // SAFETY: geteuid has no requirement.
+    if unsafe { libc::geteuid() } != 0 {
+        return skip("only root can become somebody else");
+    }
+    let place = Place::new();
+    let planted = Planted::start(&place, "allocate", "exact");
+    let as_nobody = || {
+        const NOBODY: u32 = 65_534;
+        let mut command =
+            live(&place, &format!("alloc --pid {} --folder {}", planted.pid(), planted.folder().display()));
+        command.uid(NOBODY).gid(NOBODY).env("HEAPGATE_RUNTIME_DIR", place.path("theirs"));
+        command.output().ok().map(Ran::from)
+    };
+    let permit = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("permitted");
+    permit(&place.path(""), 0o755);
+    let Some(ran) = as_nobody() else { return skip("another user can't start the executable that is tested") };
+    ran.ends_with(2).says(&["can't be read", "ermission denied"]);
+    // Though the file may be read, the process's memory map may not.
+    permit(planted.folder(), 0o755);
+    permit(&planted.entry().path, 0o644);
+    as_nobody().expect("started").ends_with(2).says(&["/maps can't be read", "as the user of process"]);
+    // Its own user is answered.
+    Ran::of(&mut live(&place, &format!("alloc --pid {} --for 0.2s --exact", planted.pid()))).ends_with(0);
+}
+
+#[test]
 fn an_interrupted_profile_keeps_what_was_gathered() {
     let place = Place::new();
     let arguments =
@@ -168,13 +226,6 @@ fn an_interrupted_profile_keeps_what_was_gathered() {
     assert!(ran.stdout.contains("interrupted") && ran.stdout.contains("tokenize/heap.rs"), "{}", ran.stdout);
     let model = model(&place, "out", &["calls"]);
     assert_eq!(model["complete"], false);
-}
-
-/// User time of a process, in ticks of the kernel (a hundredth of a second); 0 if it is gone.
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    after.split_whitespace().nth(11).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
 }
 
 fn live(place: &Place, arguments: &str) -> Command {
@@ -219,8 +270,7 @@ fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
     let none = format!("stall --pid {pid} --for 0.1s --threshold 60000000 -o none");
     Ran::of(&mut live(&place, &none)).ends_with(4).says(&["nothing was sampled", "--threshold"]);
     for (arguments, words) in [
-        (format!("cpu --pid {pid}"), &["not there yet", "perf record"][..]),
-        (format!("heap --pid {pid}"), &["no heap profiles", "heapgate leaks"]),
+        (format!("heap --pid {pid}"), &["no heap profiles", "heapgate leaks"][..]),
         (format!("all --pid {pid}"), &["one kind at a time"]),
         (format!("alloc --pid {pid} tokenize/wordpiece-heap"), &["cannot be used with"]),
         (format!("alloc --pid {pid} --for 2h"), &["refused", "3600 s"]),
@@ -232,12 +282,47 @@ fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
         Ran::of(&mut live(&place, &arguments)).ends_with(2).says(words);
     }
 
-    // A stopped process answers nobody.
+    // A stopped process answers nobody: whether one thread of it was still fast enough to take the request or not.
     send(pid, libc::SIGSTOP);
-    Ran::of(&mut live(&place, &format!("alloc --pid {pid} --for 0.1s"))).ends_with(2).says(&["took no request"]);
+    Ran::of(&mut live(&place, &format!("alloc --pid {pid} --for 0.1s"))).ends_with(2).says(&["within"]);
     send(pid, libc::SIGCONT);
     planted.end();
     Ran::of(&mut live(&place, &format!("alloc --pid {pid}"))).ends_with(2).says(&["has ended"]);
+}
+
+#[test]
+fn a_live_process_names_the_function_that_takes_the_cpus_time_and_does_so_again() {
+    let place = Place::new();
+    let planted = Planted::start(&place, "burn", "count");
+    let pid = planted.pid();
+    // Twice: what the first left behind does not refuse the second.
+    for (arguments, output) in
+        [(format!("cpu --pid {pid} --for 1s"), "one"), (format!("cpu --service {SERVICE} --for 2s"), "two")]
+    {
+        let json = Ran::of(&mut live(&place, &format!("{arguments} --json -o {output}"))).ends_with(0).json();
+        let top = &json["sites"][0];
+        assert!(top["function"].as_str().is_some_and(|name| name.contains("one_that_burns")), "{json:#}");
+        assert!(top["file"].as_str().is_some_and(|file| file.ends_with("tests/all/planted.rs")), "{json:#}");
+        let (burned, all) = (number(&top["values"]["samples"]), number(&json["totals"]["samples"]));
+        assert!(burned > 0.9 * all, "{burned} of {all}");
+        let model = model(&place, output, &["cpu", "samples"]);
+        let facts = (&model["kind"], &model["complete"], &model["threads"]);
+        assert_eq!(facts, (&"cpu".into(), &true.into(), &serde_json::json!(["worker"])));
+    }
+    assert!(!planted.entry().cpu_path().exists(), "the file of samples was left");
+
+    // Interrupted before the process writes by itself: what there was is asked for.
+    let mut child = live(&place, &format!("cpu --pid {pid} --for 1h -o early"));
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    wait_for("the samples", || planted.entry().cpu_path().exists().then_some(()));
+    let before = cpu_ticks(pid);
+    wait_for("some work", || (cpu_ticks(pid) > before + 30).then_some(()));
+    send(child.id(), libc::SIGINT);
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!(child.wait().expect("ended").code(), Some(130), "{said}");
+    assert_eq!(place.json("early/profile.json")["complete"], false);
+    planted.end();
 }
 
 #[test]

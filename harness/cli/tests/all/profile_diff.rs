@@ -1,8 +1,11 @@
 //! What changed between two profiles, and the lines behind a verdict that fails, on the real binary.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
 
-use crate::common::{HEAPGATE, Place};
+use crate::common::processes::{Running, children_of, cpu_ticks, send, wait_for};
+use crate::common::{HEAPGATE, Place, Ran};
 use serde_json::Value;
 
 /// A workload of a few tenths of a second.
@@ -10,7 +13,7 @@ const QUICK: &str = "tokenize/wordpiece-heap -a jemalloc --steps 2 --param docum
 /// Twice the work.
 const TWICE: &str = "tokenize/wordpiece-heap -a jemalloc --steps 4 --param document=repeated";
 /// Where `--inject extra-allocs` makes its objects.
-const INJECTED: (&str, &str) = ("inject::plant::object", "bench/src/inject/plant.rs");
+const INJECTED: (&str, &str) = ("inject::plant::object", "harness/bench/src/inject/plant.rs");
 
 fn lines_are_short(text: &str) {
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -71,6 +74,15 @@ fn a_failing_gate_names_the_function_that_newly_allocates_everywhere() {
         (&location["artifactLocation"]["uri"], &location["region"]["startLine"]),
         (&site["file"], &site["line"])
     );
+    // Code scanning shows a line only of a file that is in the repository.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let uris = results
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|result| result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].as_str());
+    let uris: Vec<&str> = uris.collect();
+    assert!(!uris.is_empty() && uris.iter().all(|uri| root.join(uri).is_file()), "{uris:?}");
     lines_are_short(&ran.stdout);
     let folder = verdict["culprits"][0]["folder"].as_str().expect("kept");
     assert!(place.has(&format!("{folder}/profile.json")), "{folder}");
@@ -102,4 +114,30 @@ fn a_profile_that_fails_changes_no_verdict_and_is_said() {
     let ran = ran.ends_with(3);
     assert!(ran.stdout.contains("no profile could be taken"), "{}", ran.stdout);
     place.run("gate --report x.json --profile-on-fail").ends_with(2).says(&["--profile-on-fail"]);
+}
+
+#[test]
+fn an_interrupted_profile_of_a_failure_keeps_the_verdict_and_what_was_gathered() {
+    let place = Place::new();
+    // Where its stacks are asked for, the side that is judged works on until it is stopped.
+    let program = "#!/bin/sh\n[ -z \"$HEAPGATE_STACKS\" ] || { for a; do shift; [ \"$a\" != 2 ] || a=1000000; set -- \"$@\" \"$a\"; done; }\n\
+                   case $1 in *trial*) exec \"$heapgate\" \"$@\" --inject extra-allocs=1;; esac\nexec \"$heapgate\" \"$@\"\n";
+    place.write("b", program);
+    std::fs::set_permissions(place.path("b"), std::fs::Permissions::from_mode(0o755)).expect("permit");
+    let mut command =
+        place.command(&format!("ab {QUICK} -n 5 --budget 0 --a {HEAPGATE} --b ./b --profile-on-fail --json"));
+    let child = Running::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started"));
+    // Of all its children only this one works for so long.
+    wait_for("a profile under way", || children_of(child.pid()).into_iter().find(|&pid| cpu_ticks(pid) > 300));
+    send(child.pid(), libc::SIGINT);
+    let verdict = Ran::from(child.output()).ends_with(3).says(&["profiling what failed"]).json();
+    assert_eq!(verdict["decision"], "fail");
+    let culprits = &verdict["culprits"][0];
+    assert!(culprits["notes"][0].as_str().is_some_and(|note| note.contains("interrupted")), "{culprits:#}");
+    let folder = culprits["folder"].as_str().expect("kept");
+    assert_eq!(place.json(&format!("{folder}/profile.json"))["complete"], false);
+    assert!(culprits["sites"].as_array().is_some_and(|sites| !sites.is_empty()), "{culprits:#}");
+    // What else failed is not begun.
+    let others = verdict["culprits"].as_array().expect("a list")[1..].iter();
+    assert!(others.clone().all(|other| other["folder"] == ""), "{:#}", verdict["culprits"]);
 }

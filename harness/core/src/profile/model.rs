@@ -215,7 +215,7 @@ pub struct Frame {
     pub function: String,
     /// Its full name as the compiler has it, demangled.
     pub full_name: String,
-    /// Its source file, from the crate's folder on; empty where unknown.
+    /// Its source file, from its repository's root on, or, where it is of none, from its crate's folder; empty where unknown.
     pub file: String,
     /// The line; 0 where unknown.
     pub line: u32,

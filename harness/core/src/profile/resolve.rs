@@ -205,7 +205,7 @@ fn shown(frame: &sites::Frame, address: u64) -> Frame {
     Frame {
         function,
         full_name: frame.function.clone(),
-        file: frame.file.as_deref().map(name::short_file).unwrap_or_default(),
+        file: frame.source.clone(),
         line: frame.line,
         origin: origin(frame),
     }

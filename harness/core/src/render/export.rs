@@ -69,7 +69,7 @@ formats! {
     Perfherder { "perfherder", "json", "PERFHERDER_DATA, for Mozilla's Treeherder",
         |r, v, _| perfherder::render(r, v) }
     Html { "html", "html", "One page that needs nothing else, with every repetition and the stalls",
-        |report, v, against| Ok(page::render(Subject { report, verdict: Some(v), against, flame_graphs: &[] })) }
+        |report, v, against| Ok(page::render(Subject { report, verdict: Some(v), against, profiles: &[] })) }
     Json { "json", "json", "The whole verdict, by schemas/verdict-v2.json",
         |_, v, _| json::render(v) }
 }

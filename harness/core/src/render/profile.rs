@@ -177,7 +177,7 @@ fn short(function: &str) -> String {
     parts[parts.len().saturating_sub(kept)..].join("::")
 }
 
-fn share(profile: &Profile, index: usize, part: f64) -> f64 {
+pub(super) fn share(profile: &Profile, index: usize, part: f64) -> f64 {
     let whole = profile.total(index);
     if whole > 0.0 { part / whole } else { 0.0 }
 }

@@ -1,13 +1,15 @@
 //! All profiles of a workload as one page that needs nothing but itself: flame graphs to click into, and tables.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
 
 use super::human;
-use super::page::shell::{self, escaped};
-use super::profile::{columns, how, text};
+use super::page::shell::{self, data, escaped};
+use super::profile::{columns, how, share, text};
 use crate::profile::view::{View, sites};
 use crate::profile::{Kind, Profile, flame};
 
@@ -15,8 +17,7 @@ use crate::profile::{Kind, Profile, flame};
 #[must_use]
 pub fn render(profiles: &[Profile], view: View, top: usize) -> String {
     let title = profiles.first().map_or(String::new(), |profile| format!("{}: profiles", profile.cell));
-    let mut out = framed(&shell::start(&title, false));
-    let _ = writeln!(out, "<h1>{}</h1>", escaped(&title));
+    let mut out = format!("<header><h1>{}</h1>\n", escaped(&title));
     if let Some(first) = profiles.first() {
         let (build, machine) = (&first.fingerprint.build, &first.fingerprint.machine);
         let _ = writeln!(
@@ -32,22 +33,41 @@ pub fn render(profiles: &[Profile], view: View, top: usize) -> String {
     for profile in profiles {
         let _ = write!(out, "<a href=\"#{0}\">{0}</a>", profile.kind);
     }
-    out.push_str("</nav>\n");
+    out.push_str("</nav></header>\n<main id=\"main\">\n");
+    let mut hashes = BTreeSet::new();
     for profile in profiles {
-        push(&mut out, profile, view, top);
+        push(&mut out, profile, view, top, &mut hashes);
     }
-    out + &shell::end(false)
+    framed(&shell::start(&title, false), &hashes) + &out + "</main>\n" + &shell::end(false)
 }
 
 /// The head with leave for flame graphs: each in a frame of its own, whose script can reach nothing outside of it, and
-/// which, like the page, may load nothing.
-fn framed(head: &str) -> String {
-    const STYLE: &str = "iframe.flame{width:100%;border:1px solid var(--line);border-radius:4px;background:#fff}";
-    head.replacen("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline'; frame-src data:;", 1)
-        .replacen("</style>", &format!("{STYLE}</style>"), 1)
+/// which, like the page, may load nothing. A frame of this kind has the page's policy, so that names the scripts of the
+/// graphs by their `hashes`: no other runs, whatever got onto the page.
+fn framed(head: &str, hashes: &BTreeSet<String>) -> String {
+    const STYLE: &str = include_str!("page/assets/profiles.css");
+    let mut scripts = String::from("script-src 'unsafe-hashes'");
+    for hash in hashes {
+        let _ = write!(scripts, " '{hash}'");
+    }
+    head.replacen("default-src 'none';", &format!("default-src 'none'; {scripts}; frame-src data:;"), 1).replacen(
+        "</style>",
+        &format!("{}</style>", STYLE.trim_end()),
+        1,
+    )
 }
 
-fn push(out: &mut String, profile: &Profile, view: View, top: usize) {
+/// What a policy calls a graph's script, and its handler of `onload` (Content Security Policy Level 3, `unsafe-hashes`).
+fn script_hashes(svg: &str) -> impl Iterator<Item = String> {
+    let between = |start: &str, end: &str| Some(svg.split_once(start)?.1.split_once(end)?.0);
+    let script = between("<script type=\"text/ecmascript\">", "</script>")
+        .map(|script| script.replace("<![CDATA[", "").replace("]]>", ""));
+    let handler = between(" onload=\"", "\"").map(str::to_owned);
+    let hash = |text: String| format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text)));
+    script.into_iter().chain(handler).map(hash)
+}
+
+fn push(out: &mut String, profile: &Profile, view: View, top: usize, hashes: &mut BTreeSet<String>) {
     let _ = writeln!(
         out,
         "<h2 id=\"{0}\">{0}: {1}</h2>\n<p class=\"prose dim\">{2}</p>",
@@ -63,6 +83,9 @@ fn push(out: &mut String, profile: &Profile, view: View, top: usize) {
         let value = &profile.values[index];
         // One that can't be drawn is missing here as it is in the folder, where that is an error.
         let Ok(Some(svg)) = flame::graph(profile, index, view) else { continue };
+        // Its script notes what is zoomed in the address, which a frame of this kind may not change.
+        let svg = svg.replace("history.replaceState(", "void (");
+        hashes.extend(script_hashes(&svg));
         let height = height(&svg);
         let _ = writeln!(
             out,
@@ -75,19 +98,22 @@ fn push(out: &mut String, profile: &Profile, view: View, top: usize) {
         );
     }
     let columns = columns(profile);
-    out.push_str("<table><tr>");
+    out.push_str("<div class=\"wide\"><table class=\"sites\"><thead><tr>");
     columns.iter().for_each(|column| {
         let _ = write!(out, "<th>{}</th>", escaped(column.name));
     });
-    out.push_str("<th>site</th></tr>\n");
+    out.push_str("<th>site</th></tr></thead><tbody>\n");
     for site in sites(profile).iter().take(top) {
         out.push_str("<tr>");
-        for column in &columns {
-            let _ = write!(out, "<td class=\"n\">{}</td>", escaped(&(column.text)(profile, site)));
+        for (index, column) in columns.iter().enumerate() {
+            let text = escaped(&(column.text)(profile, site));
+            // The first is the share of what sites are sorted by, in every kind.
+            let text = if index == 0 { data(share(profile, main, site.values[main]), &text) } else { text };
+            let _ = write!(out, "<td class=\"n\">{text}</td>");
         }
         let _ = writeln!(out, "<td>{}</td></tr>", escaped(&text(profile, site)));
     }
-    out.push_str("</table>\n");
+    out.push_str("</tbody></table></div>\n");
 }
 
 const fn about(kind: Kind) -> &'static str {
@@ -115,8 +141,13 @@ mod tests {
         let page = render(&[testing::profile()], View::default(), 10);
         assert_eq!(page.matches("<iframe").count(), 2);
         assert!(page.contains("words/src/lib.rs:12") && page.contains("default-src 'none'"));
-        for outside in ["src=\"http", "href=\"http", "url(http", "@import"] {
+        for outside in
+            ["src=\"http", "href=\"http", "url(http", "@import", "unsafe-inline'; frame", "script-src 'unsafe-inline"]
+        {
             assert!(!page.contains(outside), "{outside}");
         }
+        // The graphs' script, the same in all of them, and their one handler.
+        let policy = page.split_once("script-src").unwrap().1.split_once(';').unwrap().0;
+        assert_eq!(policy.matches("'sha256-").count(), 2, "{policy}");
     }
 }

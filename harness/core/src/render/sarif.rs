@@ -4,7 +4,7 @@
 //! A result's place is the cell, by name. Where what failed was profiled, a result points to the line of code that changed
 //! most, or that has most if only one side was profiled; its message says which. Else, where the report has call sites, a
 //! result about allocations or memory also points to the line that allocates most in that cell: a place to begin looking,
-//! not the cause, and its message says so. Without either no place in the code is made up; GitHub's code scanning does not show such results.
+//! not the cause, and its message says so. A line of a dependency is named, but not pointed to: it is not in the repository. Without either no place in the code is made up; GitHub's code scanning does not show such results.
 //!
 //! The format: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0".
 
@@ -18,6 +18,8 @@ use super::{evidence, human, list, series};
 use crate::gate::{Decision, Line, Verdict};
 use crate::metric::{ALL, MetricId};
 use crate::report::{Cell, Report, Site, Sites};
+use crate::sites::source::is_of_dependency;
+use crate::uri;
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 /// The rule for answers that differ; metrics are rules under their own names.
@@ -121,7 +123,7 @@ fn result(verdict: &Verdict, line: &Line, level: &str, cell: &str, sites: Option
     if let Some((culprits, culprit)) = verdict.foremost(line) {
         let which = if culprits.compared { "that changed most" } else { "with most" };
         text.push_str(&format!("\nThe line {which}, by a {} profile: {}.", culprits.profile, culprit.text()));
-        location["physicalLocation"] = physical(&culprit.file, culprit.line);
+        point(&mut location, &mut text, &culprit.file, culprit.line);
     } else if let Some((sites, (site, share))) = found {
         text.push_str(&format!(
             "\nThe line that allocates most in this cell: {}:{} in {} ({} of all; one allocation in {} was sampled).",
@@ -131,7 +133,7 @@ fn result(verdict: &Verdict, line: &Line, level: &str, cell: &str, sites: Option
             human::percent((share * 1000.0).round() / 1000.0),
             human::count(sites.period)
         ));
-        location["physicalLocation"] = physical(&site.file, site.line);
+        point(&mut location, &mut text, &site.file, site.line);
     }
     let mut properties = json!({ "figures": evidence::figures(line) });
     for (name, value) in [("change", line.change), ("resolution", line.resolution), ("pValue", line.p_value)] {
@@ -150,8 +152,14 @@ fn result(verdict: &Verdict, line: &Line, level: &str, cell: &str, sites: Option
     })
 }
 
-fn physical(file: &str, line: u32) -> Value {
-    json!({ "artifactLocation": { "uri": relative_uri(file) }, "region": { "startLine": line } })
+/// Points to a line of the repository. One of a dependency is not in it, which is said.
+fn point(location: &mut Value, text: &mut String, file: &str, line: u32) {
+    if is_of_dependency(file) {
+        text.push_str(" It is a dependency's, and not in this repository.");
+        return;
+    }
+    location["physicalLocation"] =
+        json!({ "artifactLocation": { "uri": uri::relative(file) }, "region": { "startLine": line } });
 }
 
 fn logical(cell: &Cell, name: &str) -> Value {
@@ -192,29 +200,9 @@ fn notifications(verdict: &Verdict) -> Vec<Value> {
         .collect()
 }
 
-/// A path as a relative URI reference: what is not unreserved or a separator in percent (RFC 3986).
-fn relative_uri(path: &str) -> String {
-    let mut uri = String::with_capacity(path.len());
-    for byte in path.trim_start_matches('/').bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'+' | b'@' => {
-                uri.push(byte as char);
-            }
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_becomes_a_relative_reference() {
-        assert_eq!(relative_uri("/my crate/src/a:b.rs"), "my%20crate/src/a%3Ab.rs");
-        assert_eq!(relative_uri("tokenizers-0.20.0/src/lib.rs"), "tokenizers-0.20.0/src/lib.rs");
-    }
 
     #[test]
     fn only_lines_that_are_known_are_pointed_to_and_only_where_allocations_matter() {

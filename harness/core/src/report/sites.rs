@@ -34,7 +34,7 @@ pub struct Site {
     pub call: String,
     /// The function that called it, the innermost that is neither the allocator's nor the standard library's.
     pub function: String,
-    /// Its source file, from its crate's folder on; empty where unknown.
+    /// Its source file, from its repository's root on, or, where it is of none, from its crate's folder; empty where unknown.
     pub file: String,
     /// The line; 0 where unknown.
     pub line: u32,

@@ -2,11 +2,12 @@
 //!
 //! The child only writes addresses; everything here happens in the supervisor, after the child's end, so that nothing of
 //! it is in what was measured, and a child that died is read like any other. `modules` says which file an address is
-//! of, `symbols` which functions and lines, `name` what kind of function that is and how it is called for short; this
+//! of, `symbols` which functions and lines, `source` where a file lies in its repository, `name` what kind of function that is and how it is called for short; this
 //! file groups stacks by site. Called by the supervisor.
 
 mod modules;
 pub(crate) mod name;
+pub(crate) mod source;
 mod symbols;
 
 use std::collections::BTreeMap;
@@ -83,8 +84,7 @@ fn site_of(stack: &Stack, modules: &Modules, symbols: &mut Symbols) -> Key {
         for frame in symbols.frames(modules, address) {
             let kind = name::kind(frame);
             if let Some(key) = &mut nameless {
-                let short = frame.file.as_deref().map(name::short_file);
-                if kind == Kind::Code && short.as_ref() == Some(&key.file) && !name::is_nameless(frame) {
+                if kind == Kind::Code && frame.source == key.file && !name::is_nameless(frame) {
                     key.function = name::function(frame);
                     return nameless.unwrap_or_default();
                 }
@@ -100,7 +100,7 @@ fn site_of(stack: &Stack, modules: &Modules, symbols: &mut Symbols) -> Key {
                     let key = Key {
                         call: call.take().unwrap_or_default(),
                         function: name::function(frame),
-                        file: frame.file.as_deref().map(name::short_file).unwrap_or_default(),
+                        file: frame.source.clone(),
                         line: frame.line,
                     };
                     if key.file.is_empty() || !name::is_nameless(frame) {

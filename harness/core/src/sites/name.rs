@@ -134,7 +134,7 @@ fn modules_of(file: &str) -> Vec<String> {
 }
 
 /// The part of a path that says enough: from the crate's folder on, whatever machine it was built on.
-pub(crate) fn short_file(file: &str) -> String {
+pub(super) fn short_file(file: &str) -> String {
     /// Folders of a crate that have its code.
     const CODE: [&str; 4] = ["src", "tests", "benches", "examples"];
     let parts: Vec<&str> = file.split('/').collect();
@@ -204,7 +204,12 @@ mod tests {
     use super::*;
 
     fn frame(function: &str, file: &str) -> Frame {
-        Frame { function: function.to_owned(), file: (!file.is_empty()).then(|| file.to_owned()), line: 1 }
+        Frame {
+            function: function.to_owned(),
+            file: (!file.is_empty()).then(|| file.to_owned()),
+            line: 1,
+            ..Frame::default()
+        }
     }
 
     #[test]

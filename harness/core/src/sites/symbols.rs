@@ -10,6 +10,7 @@ use addr2line::Loader;
 use object::read::{Object, ObjectSegment, ReadCache};
 
 use super::modules::{Modules, Place};
+use super::source::Sources;
 
 /// One function at an address; several where some were inlined.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub struct Frame {
     pub function: String,
     /// Its source file, as the compiler had it.
     pub file: Option<String>,
+    /// The same as it is shown: from its repository's root on, or, where there is none, from its crate's folder; empty where
+    /// unknown.
+    pub source: String,
     /// The line; 0 where unknown.
     pub line: u32,
 }
@@ -27,6 +31,7 @@ pub struct Frame {
 pub struct Symbols {
     files: BTreeMap<PathBuf, Option<Symbolizer>>,
     found: BTreeMap<(PathBuf, u64), Vec<Frame>>,
+    sources: Sources,
 }
 
 impl std::fmt::Debug for Symbols {
@@ -45,7 +50,10 @@ impl Symbols {
         let key = (place.path.to_owned(), place.offset);
         self.found.entry(key).or_insert_with(|| {
             let file = self.files.entry(place.path.to_owned()).or_insert_with(|| Symbolizer::new(place));
-            let frames = file.as_ref().map(|file| file.frames(place.offset)).unwrap_or_default();
+            let mut frames = file.as_ref().map(|file| file.frames(place.offset)).unwrap_or_default();
+            for frame in &mut frames {
+                frame.source = frame.file.as_deref().map(|file| self.sources.shown(file)).unwrap_or_default();
+            }
             if frames.is_empty() { vec![unnamed(place)] } else { frames }
         })
     }
@@ -80,7 +88,7 @@ static UNREADABLE: FileFacts = FileFacts { build_id: String::new(), has_symbols:
 
 fn unnamed(place: Place<'_>) -> Frame {
     let module = place.path.file_name().unwrap_or_default().to_string_lossy();
-    Frame { function: format!("{module}+{:#x}", place.offset), file: None, line: 0 }
+    Frame { function: format!("{module}+{:#x}", place.offset), ..Frame::default() }
 }
 
 /// Where a part of a file is meant to be in memory: offset, length, address.
@@ -117,7 +125,7 @@ impl Symbolizer {
             match frames.last_mut() {
                 Some(frame) if frame.function.is_empty() => frame.function = name(),
                 Some(_) => {}
-                None => frames.push(Frame { function: name(), file: None, line: 0 }),
+                None => frames.push(Frame { function: name(), ..Frame::default() }),
             }
         }
         frames.retain(|frame| !frame.function.is_empty());
@@ -134,6 +142,7 @@ impl Symbolizer {
                 function: frame.function.and_then(|f| f.demangle().ok().map(Cow::into_owned)).unwrap_or_default(),
                 file: location.and_then(|l| l.file).map(str::to_owned),
                 line: location.and_then(|l| l.line).unwrap_or(0),
+                source: String::new(), // said by `Symbols`, once a file
             });
         }
         frames

@@ -71,6 +71,20 @@ pub fn create_stacks(entry: &Entry, settings: &Settings) -> io::Result<File> {
     Ok(new.file)
 }
 
+/// Makes the file of samples of CPU time beside `entry`'s own, empty, readable by its user alone, in place of one that was
+/// left there.
+///
+/// # Errors
+/// What the system said.
+pub fn create_cpu(entry: &Entry) -> io::Result<File> {
+    let path = entry.cpu_path();
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
 impl NewFile {
     /// A new file without a name, or, where there are none such (overlayfs before Linux 6.1), with a hidden one.
     fn new(folder: &Path) -> io::Result<Self> {

@@ -177,13 +177,14 @@ impl Entry {
         }
     }
 
-    /// Removes the file, and that of stacks if one was left. A process that lives goes on counting into it, unseen.
+    /// Removes the file, and those of stacks and samples if one was left. A process that lives goes on counting into it, unseen.
     ///
     /// # Errors
     /// What the system said; that it is gone already is none.
     pub fn remove(&self) -> io::Result<()> {
         // Few have it, and what is left of a process can be looked at by name.
         let _ = fs::remove_file(self.stacks_path());
+        let _ = fs::remove_file(self.cpu_path());
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -16,7 +16,7 @@
 //! counted is not copied again.
 //!
 //! **Asking it.** A process that takes requests ([`crate::mailbox`]) is asked by [`Entry::request`]; call stacks that it
-//! takes then are in a file beside its own, `NAME.PID.STARTTIME.stacks`, until they are read.
+//! takes then are in a file beside its own, `NAME.PID.STARTTIME.stacks`, until they are read; samples of CPU time in `NAME.PID.STARTTIME.cpu`.
 //!
 //! **Is it alive?** The process holds a lock on its file (of the open file description, `F_OFD_SETLK`), which lasts as long
 //! as it has the file open or mapped: the kernel releases it when the process ends. That is right in containers too, where
@@ -30,7 +30,7 @@ mod request;
 mod settled;
 
 pub use buffer::{Buffer, ReadError};
-pub use create::{Created, NewFile, create, create_stacks, own_start_time};
+pub use create::{Created, NewFile, create, create_cpu, create_stacks, own_start_time};
 pub use entry::{Entry, NameError, check_name};
 pub use folder::{RUNTIME_VARIABLE, list, runtime_folder};
 pub use request::RequestError;

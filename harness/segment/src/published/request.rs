@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::buffer::{read_whole, words_of};
 use super::entry::open;
 use super::{Entry, ReadError};
 use crate::layout::{self, OWNERS_OFFSET};
-use crate::mailbox::{Answer, Command, MAILBOX_OFFSET, MAILBOX_VERSION, MAILBOX_WORDS, Request, word};
+use crate::mailbox::{ARGUMENTS, Answer, Command, MAILBOX_OFFSET, MAILBOX_VERSION, MAILBOX_WORDS, Request, word};
 use crate::setting::{Change, Setting};
 use crate::stacks::{Capacity, Settings, StackSamples, StackTable, TableError};
 
@@ -38,8 +39,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Most bytes of a file of stacks that are read.
 const MAX_STACKS_BYTES: u64 = 16 * Capacity::SERVICE.bytes() as u64;
 
+/// Most bytes of a file of samples of CPU time that are read: those of an hour are a few MiB.
+const MAX_CPU_BYTES: u64 = 64 << 20;
+
 /// How the names of files of stacks end.
 const STACKS_SUFFIX: &str = ".stacks";
+/// And of those of samples of CPU time.
+const CPU_SUFFIX: &str = ".cpu";
 
 /// Why a process gave no answer, or none that helps.
 #[derive(Debug)]
@@ -178,26 +184,71 @@ impl Entry {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let Settings { call_period, byte_period, stall_threshold_ns, track_frees, seed, .. } = *settings;
         let arguments = [call_period, byte_period, stall_threshold_ns, u64::from(track_frees), seed, ms];
-        let command = |command: Command, arguments| Request { command: command as u64, arguments, text: String::new() };
+        self.sample(Command::SampleStacks, arguments, time, is_cancelled, &|| self.read_stacks())
+    }
+
+    /// Has its process take samples of CPU time, `frequency_hz` per second of it, for `time`, or until `is_cancelled`. Returns
+    /// them as `heapgate_core::profile::cpu` reads them.
+    ///
+    /// # Errors
+    /// As [`Self::sample_stacks`].
+    pub fn sample_cpu(
+        &self,
+        frequency_hz: u32,
+        time: Duration,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<String, RequestError> {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let arguments = [u64::from(frequency_hz), ms, 0, 0, 0, 0];
+        self.sample(Command::SampleCpu, arguments, time, is_cancelled, &|| self.read_cpu())
+    }
+
+    /// Asks for something that is taken into a file, reads that, and has it removed.
+    fn sample<T>(
+        &self,
+        command: Command,
+        arguments: [u64; ARGUMENTS],
+        time: Duration,
+        is_cancelled: &dyn Fn() -> bool,
+        read: &dyn Fn() -> Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
+        let request = |command: Command, arguments| Request { command: command as u64, arguments, text: String::new() };
         if !self.is_alive() {
             return Err(RequestError::Ended);
         }
-        let samples = match self.request(&command(Command::SampleStacks, arguments), time, is_cancelled) {
-            Ok(_) => self.read_stacks(),
+        let taken = match self.request(&request(command, arguments), time, is_cancelled) {
+            Ok(Some(_)) => read(),
+            // Cancelled: what it has taken so far is to be whole. One that does not know the command ends it as well.
+            Ok(None) => {
+                let _ = self.request(&request(Command::EndSampling, Default::default()), Duration::ZERO, &|| false);
+                read()
+            }
             // What it had taken until then.
-            Err(RequestError::Ended) => self.read_stacks().map_err(|_| RequestError::Ended),
+            Err(RequestError::Ended) => read().map_err(|_| RequestError::Ended),
             // Nothing was begun, or it is another's.
             Err(error @ (RequestError::NotTaken | RequestError::Busy(_) | RequestError::Version(_))) => {
                 return Err(error);
             }
             Err(error) => Err(error),
         };
-        let removed = self.request(&command(Command::RemoveStacks, Default::default()), Duration::ZERO, &|| false);
+        let removed = self.request(&request(Command::RemoveStacks, Default::default()), Duration::ZERO, &|| false);
         if removed.is_err() {
             // It has ended, or hangs.
             let _ = std::fs::remove_file(self.stacks_path());
+            let _ = std::fs::remove_file(self.cpu_path());
         }
-        samples
+        taken
+    }
+
+    /// Where its process puts the samples of CPU time that it takes.
+    #[must_use]
+    pub fn cpu_path(&self) -> std::path::PathBuf {
+        self.path.with_extension(&CPU_SUFFIX[1..])
+    }
+
+    fn read_cpu(&self) -> Result<String, RequestError> {
+        let bytes = self.read_file(&self.cpu_path(), MAX_CPU_BYTES)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Where its process puts the stacks that it takes.
@@ -212,20 +263,25 @@ impl Entry {
     /// # Errors
     /// If there is nothing, or it can't be read.
     pub fn read_stacks(&self) -> Result<StackSamples, RequestError> {
+        let read = self.read_file(&self.stacks_path(), MAX_STACKS_BYTES)?;
+        let words: Vec<AtomicU64> = words_of(&read).map(AtomicU64::new).collect();
+        StackTable::new(&words).map(|table| table.read()).map_err(RequestError::Table)
+    }
+
+    fn read_file(&self, path: &Path, most: u64) -> Result<Vec<u8>, RequestError> {
         let stacks = |error: ReadError| match error {
             ReadError::Io(error) => RequestError::Stacks(error),
             other => RequestError::Stacks(io::Error::other(other.to_string())),
         };
-        let file = open(&self.stacks_path(), false).map_err(stacks)?;
+        let file = open(path, false).map_err(stacks)?;
         let bytes = file.metadata().map_err(RequestError::Stacks)?.len();
-        if bytes > MAX_STACKS_BYTES {
+        if bytes > most {
             return Err(RequestError::Stacks(io::Error::other(format!("it has {bytes} bytes"))));
         }
         // Read, not mapped: who may write it can cut it short.
         let mut read = vec![0; bytes as usize];
         read_whole(&file, &mut read, 0).map_err(RequestError::Stacks)?;
-        let words: Vec<AtomicU64> = words_of(&read).map(AtomicU64::new).collect();
-        StackTable::new(&words).map(|table| table.read()).map_err(RequestError::Table)
+        Ok(read)
     }
 }
 

@@ -66,15 +66,15 @@ impl<'a> Against<'a> {
     }
 }
 
-/// A flame graph of a cell.
+/// A page of profiles of a cell, in a file beside this one.
 #[derive(Debug, Clone)]
-pub struct FlameGraph {
+pub struct ProfileLink {
     /// Of what.
     pub cell: Cell,
     /// What it shows.
     pub title: String,
-    /// An `svg` element. Scripts in it don't run.
-    pub svg: String,
+    /// Where it lies from this page's folder: a relative reference (RFC 3986).
+    pub href: String,
 }
 
 /// What a page shows.
@@ -86,8 +86,8 @@ pub struct Subject<'a> {
     pub verdict: Option<&'a Verdict>,
     /// What it was compared with.
     pub against: &'a Against<'a>,
-    /// Flame graphs, as far as there are any.
-    pub flame_graphs: &'a [FlameGraph],
+    /// Profiles, as far as there are any.
+    pub profiles: &'a [ProfileLink],
 }
 
 /// How much of a cell is shown.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::cell::OfCell;
 use super::shell::escaped;
-use super::{Detail, Subject, changes, costs, curves, memory, stalls};
+use super::{Detail, ProfileLink, Subject, changes, costs, curves, memory, stalls};
 use crate::gate::{AnswersLine, Decision};
 use crate::render::human;
 use crate::report::{CellTrials, Outcome};
@@ -35,6 +35,7 @@ pub(super) fn section(subject: Subject<'_>, of: &OfCell<'_>, detail: Detail) -> 
         return out;
     };
     push_failures(&mut out, trials);
+    push_profiles(&mut out, subject.profiles.iter().filter(|profile| profile.cell == *of.cell));
     if of.lines.is_empty() {
         changes::measured(&mut out, trials, detail);
     } else {
@@ -48,18 +49,20 @@ pub(super) fn section(subject: Subject<'_>, of: &OfCell<'_>, detail: Detail) -> 
             let _ = writeln!(out, "<div class=\"side-by-side\">{memory}</div>");
         }
         out.push_str(&costs::costs(trials));
-        for graph in subject.flame_graphs.iter().filter(|graph| graph.cell == *of.cell) {
-            let _ = writeln!(
-                out,
-                "<figure class=\"flame\"><figcaption>{}</figcaption>{}</figure>",
-                escaped(&graph.title),
-                graph.svg
-            );
-        }
         push_notes(&mut out, trials);
     }
     out.push_str("</details>\n");
     out
+}
+
+/// Where the lines of code behind the figures are.
+fn push_profiles<'a>(out: &mut String, profiles: impl Iterator<Item = &'a ProfileLink>) {
+    let links: Vec<String> = profiles
+        .map(|profile| format!("<a href=\"{}\">{}</a>", escaped(&profile.href), escaped(&profile.title)))
+        .collect();
+    if !links.is_empty() {
+        let _ = writeln!(out, "<p class=\"profiles\">Profiles, by line of code: {}</p>", links.join(", "));
+    }
 }
 
 /// What can be said of a cell without opening it.

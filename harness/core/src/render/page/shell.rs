@@ -68,7 +68,7 @@ pub(super) fn capitalised(text: &str) -> String {
 }
 
 /// A figure: `text` for people, `value` for programs.
-pub(super) fn data(value: f64, text: &str) -> String {
+pub(in crate::render) fn data(value: f64, text: &str) -> String {
     format!("<data value=\"{value}\">{text}</data>")
 }
 

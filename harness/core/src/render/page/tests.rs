@@ -8,7 +8,7 @@ use crate::render::tests::with_evidence;
 use crate::report::{Outcome, testing};
 
 fn page(report: &Report, verdict: Option<&Verdict>, against: &Against<'_>) -> String {
-    render(Subject { report, verdict, against, flame_graphs: &[] })
+    render(Subject { report, verdict, against, profiles: &[] })
 }
 
 /// The page without its style and its two scripts: what is on it.
@@ -148,7 +148,7 @@ fn what_needs_attention_is_open_and_stands_first() {
         .for_each(|t| t.outcome = Outcome::TimedOut { after_s: 1 });
     let verdict = compare(&before, &now, &Config::default(), Look::ONLY);
     let against = Against::report(&before);
-    let subject = Subject { report: &now, verdict: Some(&verdict), against: &against, flame_graphs: &[] };
+    let subject = Subject { report: &now, verdict: Some(&verdict), against: &against, profiles: &[] };
     let cells = cells(subject);
     assert_eq!(cells[0].worst(), Some(&Decision::Fail));
     assert_eq!((cells[0].cell, cells[1].cell), (&testing::cell(4), &testing::cell(5)));
@@ -225,18 +225,13 @@ fn the_environment_says_what_differed_and_what_did_not() {
 }
 
 #[test]
-fn a_flame_graph_is_in_its_cell() {
+fn a_cell_links_to_its_profiles() {
     let report = testing::report(2, 1);
-    let graph = FlameGraph { cell: testing::cell(1), title: "CPU <b>".into(), svg: "<svg id=\"flames\"></svg>".into() };
-    let subject = Subject {
-        report: &report,
-        verdict: None,
-        against: &Against::default(),
-        flame_graphs: std::slice::from_ref(&graph),
-    };
+    let link = ProfileLink { cell: testing::cell(1), title: "CPU <b>".into(), href: "a/%22b.html".into() };
+    let subject =
+        Subject { report: &report, verdict: None, against: &Against::default(), profiles: std::slice::from_ref(&link) };
     let page = render(subject);
-    assert_eq!(page.matches("id=\"flames\"").count(), 1);
-    assert!(page.contains("CPU &lt;b&gt;"));
+    assert_eq!(page.matches("<a href=\"a/%22b.html\">CPU &lt;b&gt;</a>").count(), 1);
 }
 
 #[test]
