@@ -355,6 +355,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes half a minute, and no other path through what is unsafe than its neighbours")]
     fn arenas_beyond_the_records_are_counted_and_close_without_harm() {
         let of = Registered::new();
         let place = Location::caller();
@@ -390,6 +391,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes half a minute, and no other path through what is unsafe than its neighbours")]
     fn scopes_are_shown_while_they_are_open_and_threads_give_their_records_back() {
         let of = Registered::new();
         let thread = of.registry.claim_thread().unwrap();

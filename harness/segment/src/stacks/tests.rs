@@ -167,8 +167,8 @@ impl Model {
 
 #[test]
 fn live_peak_lifetimes_and_temporaries_are_those_of_a_model() {
-    const STEPS: u64 = if cfg!(miri) { 300 } else { 50_000 };
-    let words = table_of(Capacity { stacks: 64, stalls: 1, live: 4096 });
+    const STEPS: u64 = if cfg!(miri) { 60 } else { 50_000 };
+    let words = table_of(Capacity { stacks: 64, stalls: 1, live: if cfg!(miri) { 128 } else { 4096 } });
     let table = StackTable::new(&words).unwrap();
     table.set_ns_per_tick(1.0);
     let (mut model, mut random, mut addresses, mut last) = (Model::default(), 7_u64, Vec::new(), 0);
@@ -233,8 +233,8 @@ fn an_address_whose_end_went_unseen_is_not_live_twice() {
 
 #[test]
 fn the_filter_loses_no_address_however_many_share_a_counter() {
-    const OBJECTS: u64 = if cfg!(miri) { 600 } else { 30_000 };
-    let words = table_of(Capacity { stacks: 1, stalls: 1, live: if cfg!(miri) { 1 << 11 } else { 1 << 17 } });
+    const OBJECTS: u64 = if cfg!(miri) { 60 } else { 30_000 };
+    let words = table_of(Capacity { stacks: 1, stalls: 1, live: if cfg!(miri) { 256 } else { 1 << 17 } });
     let table = StackTable::new(&words).unwrap();
     // 8,192 counters: 30,000 objects bring each to about 4.
     let address = |object: u64| 4096 + object * 16;
@@ -265,8 +265,8 @@ fn a_counter_that_is_full_stays_so_and_leaves_its_neighbours_alone() {
 
 #[test]
 fn threads_that_sample_the_same_stacks_lose_nothing() {
-    const EACH: u64 = if cfg!(miri) { 40 } else { 20_000 };
-    let words = table_of(Capacity { stacks: 64, stalls: 4, live: 1024 });
+    const EACH: u64 = if cfg!(miri) { 6 } else { 20_000 };
+    let words = table_of(Capacity { stacks: 64, stalls: 4, live: if cfg!(miri) { 128 } else { 1024 } });
     let table = StackTable::new(&words).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {
@@ -311,7 +311,7 @@ fn words_that_are_no_table_are_refused_whatever_they_hold() {
 #[test]
 fn a_table_of_any_words_is_read_and_written_without_harm() {
     let mut random = 1_u64;
-    let rounds = if cfg!(miri) { 3 } else { 200 };
+    let rounds = if cfg!(miri) { 1 } else { 200 };
     for round in 0..rounds {
         let words = table_of(SMALL);
         for word in words.iter().skip(header::BYTE_PERIOD) {
