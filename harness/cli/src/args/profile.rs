@@ -72,7 +72,7 @@ pub struct Profile {
     /// cpu: sample all phases (set-up, warm-up, …), not the measured one alone
     #[arg(long)]
     all_phases: bool,
-    /// alloc: sample one allocation in N, whatever its size [default: 4096, and once in 2 MiB]
+    /// alloc: sample one allocation in N, whatever its size [default: 1024, and once in 2 MiB]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_STACK_PERIOD))]
     every: Option<u64>,
     /// heap: sample once in so many bytes, a power of two (jemalloc's profiler takes no other)

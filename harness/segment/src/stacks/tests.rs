@@ -26,8 +26,8 @@ fn what_is_sampled_seldom_has_a_small_table_of_live_objects_and_all_of_them_the_
     let live = |settings: Settings| Capacity::of_trial(&settings).live;
     assert_eq!(Capacity::of_trial(&Settings::exact()), Capacity::TRIAL);
     assert_eq!(live(Settings::stalls(10_000)), 1 << 12);
-    // 2²⁴ objects and 2³² bytes, at the default rates 2¹² and 2¹¹ samples.
-    assert_eq!(live(Settings::sampled()), 1 << 13);
+    // 2²⁴ objects and 2³² bytes, at the default rates 2¹⁴ and 2¹¹ samples.
+    assert_eq!(live(Settings::sampled()), 1 << 15);
     assert_eq!(live(Settings { byte_period: 1, ..Settings::NOTHING }), Capacity::TRIAL.live);
 }
 
