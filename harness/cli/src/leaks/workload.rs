@@ -10,7 +10,6 @@ use heapgate_core::leaks::growth::{self, LEFT_SHARE, SiteSeries, Span};
 use heapgate_core::leaks::witness::Evidence;
 use heapgate_core::leaks::{self, Look, WINDOWS};
 use heapgate_core::plan::Planned;
-use heapgate_core::profile::heap;
 use heapgate_core::report::{PhaseKind, Trial};
 use heapgate_core::sites::Symbols;
 use heapgate_core::stats::trend::FEWEST_WINDOWS;
@@ -32,6 +31,9 @@ const PER_WINDOW: usize = 4;
 const DEFAULT_CALL_PERIOD: u64 = 16;
 /// And once in how many bytes: of a block of 4 KiB, one in four is seen for its size, too.
 const DEFAULT_BYTE_PERIOD: u64 = 16 << 10;
+/// jemalloc's profiler samples once in so many bytes: of a leak of 1 MiB it has 256 samples, of which half are a growth
+/// beyond doubt. Nothing is timed here, so it may cost.
+const HEAP_RATE_BYTES: u64 = 4 << 10;
 
 /// What was asked for.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ fn plan(source: Source, wish: &Wish<'_>) -> Result<(Planned, Settings, Asked), F
     let mut planned = matrix.plan(&source)?.cells.remove(0);
     if wish.heap_profile {
         let spec = with_jemalloc(&under)?;
-        let profiled = Under::Switch(profile::profiled(spec, heap::DEFAULT_RATE_BYTES));
+        let profiled = Under::Switch(profile::profiled(spec, HEAP_RATE_BYTES));
         planned.environment =
             profiled.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     }
