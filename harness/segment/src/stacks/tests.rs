@@ -265,7 +265,7 @@ fn a_counter_that_is_full_stays_so_and_leaves_its_neighbours_alone() {
 
 #[test]
 fn threads_that_sample_the_same_stacks_lose_nothing() {
-    const EACH: u64 = if cfg!(miri) { 6 } else { 20_000 };
+    const EACH: u64 = if cfg!(miri) { 16 } else { 20_000 };
     let words = table_of(Capacity { stacks: 64, stalls: 4, live: if cfg!(miri) { 128 } else { 1024 } });
     let table = StackTable::new(&words).unwrap();
     std::thread::scope(|scope| {
