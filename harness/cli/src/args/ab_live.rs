@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use heapgate_segment::published;
 use super::{Global, print};
 use crate::fail::Failure;
 use crate::live::{Look, Sides, Source, Which};
+use crate::signals;
 
 /// The heading of these flags.
 const HEADING: &str = "A running service";
@@ -86,12 +86,7 @@ impl Live {
             None => published::runtime_folder()?,
         };
         let sides = if self.by == By::Version { Sides::Versions } else { Sides::Groups };
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // The second one ends at once.
-            signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop))?;
-        }
+        let stop = signals::stop_flag()?;
         let mut source = Source::new(folder, which, sides);
         let first = self.first_look(&mut source, &stop)?;
         self.run(source, first, duration, as_json, global, &stop)

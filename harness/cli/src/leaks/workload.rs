@@ -1,7 +1,6 @@
 //! Leaks of a workload: it is run, and holds still between steps while what is alive is looked at.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use heapgate_bench::{AllocatorSpec, Base, Injection, Under};
@@ -22,6 +21,7 @@ use crate::fail::Failure;
 use crate::matrix::{self, Matrix};
 use crate::named;
 use crate::profile;
+use crate::signals;
 use crate::source::Source;
 
 /// Moments in each window: the lowest of four tells what stays from what comes and goes with the steps.
@@ -61,12 +61,7 @@ pub fn look(source: Source, wish: Wish<'_>) -> Result<(Vec<Subject>, bool), Fail
         )));
     }
     let (planned, settings, asked) = plan(source, &wish)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second one ends us at once.
-        signal_hook::flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let stop = signals::stop_flag()?;
     eprintln!("{}: looking at what stays alive", planned.cell);
     let seen = supervisor::watch(&planned, &settings, asked, &stop)?;
     let Some(trial) = seen.trial.as_ref().filter(|_| !stop.load(Relaxed)) else {
