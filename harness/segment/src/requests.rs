@@ -42,7 +42,7 @@ impl RequestRecord {
 }
 
 /// The requests of a group, as they were found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requests {
     /// Their time, ns.
     pub sum_ns: u64,

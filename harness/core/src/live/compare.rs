@@ -120,6 +120,12 @@ impl Comparison {
         &self.control
     }
 
+    /// Whether `metric` is compared.
+    #[must_use]
+    pub fn compares(&self, metric: LiveMetric) -> bool {
+        self.tests.iter().any(|test| test.metric == metric)
+    }
+
     /// The level of one comparison: [`ALPHA`] by Bonferroni.
     fn alpha(&self) -> f64 {
         ALPHA / self.tests.len().max(1) as f64
