@@ -159,9 +159,11 @@ fn sentence(side: &str, standings: &[Standing]) -> String {
             Finding::Worse => "worse",
             Finding::Open | Finding::Same => return None,
         };
-        let (low, high) = (standing.change_low?.abs(), standing.change_high?.abs());
-        let (low, high) = (low.min(high) * 100.0, low.max(high) * 100.0);
-        Some(format!("{word} in {} by {low:.1} to {high:.1}%", standing.metric.name()))
+        let found = format!("{word} in {}", standing.metric.name());
+        // It was found in shorter blocks, and longer ones leave by how much open for now.
+        let (Some(low), Some(high)) = (standing.change_low, standing.change_high) else { return Some(found) };
+        let (low, high) = (low.abs().min(high.abs()) * 100.0, low.abs().max(high.abs()) * 100.0);
+        Some(format!("{found} by {low:.1} to {high:.1}%"))
     });
     let parts: Vec<String> = parts.collect();
     if parts.is_empty() {
