@@ -1,6 +1,7 @@
 //! What every store does, whatever the database. Each function begins with a store that is empty.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod address;
 pub mod server;
 
 use heapgate_core::history::Place;
