@@ -173,6 +173,11 @@ pub fn a_stopped_process_ends_in_an_error_and_one_client_asks_at_a_time() {
     // SAFETY: kill takes numbers; the child lives.
     let signal = |signal| assert_eq!(unsafe { libc::kill(child.id().cast_signed(), signal) }, 0);
     signal(libc::SIGSTOP);
+    // Its threads run for a while yet; the kernel tells a parent when all have stopped.
+    let mut status = 0;
+    // SAFETY: `status` is valid for the call to fill in; one that has stopped is still there to be waited for.
+    let waited = unsafe { libc::waitpid(child.id().cast_signed(), &raw mut status, libc::WUNTRACED) };
+    assert!(waited > 0 && libc::WIFSTOPPED(status));
     let stopped = entry.request(&Request::default(), SHORT, NEVER);
     assert!(matches!(stopped, Err(RequestError::Hangs(_))), "{stopped:?}");
     signal(libc::SIGCONT);

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use crate::common::processes::{Running, alone_with_sigkill, children_of, is_heapgate, send, wait_for};
+use crate::common::processes::{Running, alone_with_sigkill, children_of, is_heapgate, send, stop, wait_for};
 use crate::common::segment::Segment;
 use crate::common::{PARTIAL, Place, RECORDED, REPORT, Ran, outcomes, reached, skip, trials};
 use serde_json::Value;
@@ -31,7 +31,7 @@ fn kill_one_that_measures(supervisor: &mut Running) -> bool {
         let child = segment.reader().pid().filter(|_| is_measuring(&segment));
         if let Some(child) = child.filter(|child| children_of(supervisor.pid()).contains(child)) {
             // It may have gone on meanwhile: looked at once more while it can't.
-            send(child, libc::SIGSTOP);
+            stop(child);
             if is_measuring(&segment) {
                 send(child, libc::SIGKILL);
                 return true;

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::common::postgres::Server;
-use crate::common::processes::{Running, send, wait_for};
+use crate::common::processes::{Running, send, stop, wait_for};
 use crate::common::{PARTIAL, Place, QUICK, RECORDED, REPORT, Ran, TIMELESS, skip};
 
 const HISTORY: &str = ".heapgate/history.sqlite";
@@ -296,7 +296,7 @@ fn a_server_that_goes_away_during_a_run_gets_it_later() {
     let started = loop {
         let mut started = Running::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start"));
         wait_for("a trial's end", || (place.has(PARTIAL) || started.has_ended()).then_some(()));
-        send(started.pid(), libc::SIGSTOP);
+        stop(started.pid());
         if place.has(PARTIAL) {
             break started;
         }

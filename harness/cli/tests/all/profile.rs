@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::processes::{Running, children_of, cpu_ticks, send, wait_for};
+use crate::common::processes::{Running, children_of, cpu_ticks, send, stop, wait_for};
 use crate::common::{HEAPGATE, Place, Ran, skip};
 use crate::planted::{Planted, SERVICE};
 use serde_json::Value;
@@ -285,8 +285,8 @@ fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
         Ran::of(&mut live(&place, &arguments)).ends_with(2).says(words);
     }
 
-    // A stopped process answers nobody: whether one thread of it was still fast enough to take the request or not.
-    send(pid, libc::SIGSTOP);
+    // A stopped process answers nobody.
+    stop(pid);
     Ran::of(&mut live(&place, &format!("alloc --pid {pid} --for 0.1s"))).ends_with(2).says(&["within"]);
     send(pid, libc::SIGCONT);
     planted.end();

@@ -59,6 +59,19 @@ pub fn send(pid: u32, signal: i32) {
     unsafe { libc::kill(pid.cast_signed(), signal) };
 }
 
+/// Stops process `pid`, and waits until each of its threads has stopped, or it is gone: the signal alone lets them run for a while.
+#[track_caller]
+pub fn stop(pid: u32) {
+    send(pid, libc::SIGSTOP);
+    let is_still =
+        |stat: String| stat.rsplit_once(')').is_none_or(|(_, after)| after.trim_start().starts_with(['T', 'Z', 'X']));
+    wait_for("a process that stops", || {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Some(()) };
+        let stats = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        stats.into_iter().all(is_still).then_some(())
+    });
+}
+
 /// A process that is ended with the test, whatever the test finds.
 pub struct Running(Option<Child>);
 
