@@ -164,6 +164,7 @@ mod tests {
     #[test]
     fn the_least_limit_of_a_group_and_those_around_it_counts() {
         let place = std::env::temp_dir().join(format!("heapgate-limit-test-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&place);
         let inner = place.join("pod/container");
         let memory = place.join("memory/pod");
         for folder in [&inner, &memory] {
