@@ -1,6 +1,7 @@
 //! Carrying changes out, one at a time: what was asked for, and what the soft limit does meanwhile.
 
-use std::ffi::CString;
+use std::ffi::CStr;
+use std::fmt;
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
@@ -9,9 +10,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use heapgate_segment::layout::Level;
-use heapgate_segment::mailbox::{Answer, Command, Request};
+use heapgate_segment::mailbox::{Answer, Command, REQUEST_TEXT_BYTES, Request};
 use heapgate_segment::setting::Setting;
 use heapgate_segment::steering::SharedSteering;
+use heapgate_segment::text::Text;
 
 use super::jemalloc::{self, Decay, JemallocError};
 use super::pressure::Caller;
@@ -71,7 +73,7 @@ pub(super) fn start(limit: Option<u64>, callback: Option<Callback>) -> Result<()
     // Here, not in the agent: it allocates to find out.
     let in_use = serves();
     if !in_use && limit.is_some() {
-        return Err(ControlError::Refused(format!("a soft limit: {}", JemallocError::NotInUse)));
+        return Err(JemallocError::NotInUse.into());
     }
     let caller = callback.map(Caller::start).transpose().map_err(ControlError::Thread)?;
     let mut steer = lock()?;
@@ -130,15 +132,15 @@ fn lock() -> Result<MutexGuard<'static, Steer>, ControlError> {
 
 impl From<JemallocError> for ControlError {
     fn from(error: JemallocError) -> Self {
-        Self::Refused(error.to_string())
+        Self::Jemalloc(error)
     }
 }
 
-fn refused<T>(why: &str) -> Result<T, ControlError> {
-    Err(ControlError::Refused(why.to_owned()))
+fn refused<T>(why: &'static str) -> Result<T, ControlError> {
+    Err(ControlError::Refused(why))
 }
 
-pub(super) fn set(setting: Setting, value: i64, path: &str) -> Result<i64, ControlError> {
+pub(super) fn set(setting: Setting, value: i64, path: &CStr) -> Result<i64, ControlError> {
     let result = if attach::is_forked() {
         Err(ControlError::Forked)
     } else if setting.takes(value) {
@@ -194,7 +196,7 @@ const NO_SEGMENT: &str = "this process has no segment: it is neither published n
 const NO_TRACE: &str = "this process writes no trace lines: it was not started with HEAPGATE_TRACE=1";
 
 impl Steer {
-    fn set(&mut self, setting: Setting, value: i64, path: &str) -> Result<i64, ControlError> {
+    fn set(&mut self, setting: Setting, value: i64, path: &CStr) -> Result<i64, ControlError> {
         let of_jemalloc = !matches!(setting, Setting::Level | Setting::TraceIntervalMs);
         if of_jemalloc && !serves() {
             return Err(JemallocError::NotInUse.into());
@@ -239,11 +241,10 @@ impl Steer {
             }
             Setting::HeapProfile => Ok(jemalloc::set_heap_profile(value != 0)?.into()),
             Setting::HeapProfileDump => {
-                let Ok(path) = CString::new(path) else { return refused("a path can't have a zero byte") };
                 if path.is_empty() {
                     return refused("it takes the path of a file");
                 }
-                jemalloc::dump_heap_profile(&path)?;
+                jemalloc::dump_heap_profile(path)?;
                 Ok(1)
             }
             Setting::SoftLimitBytes => {
@@ -330,16 +331,18 @@ impl Steer {
                 }
             };
             if let Err(error) = done {
-                self.complain(&error.to_string());
+                self.complain(error);
             }
         }
         is_near
     }
 
     /// Says once that the soft limit can't be kept.
-    fn complain(&mut self, why: &str) {
+    fn complain(&mut self, why: impl fmt::Display) {
+        const MOST_BYTES: usize = 512;
         if !std::mem::replace(&mut self.has_complained, true) {
-            say(&format!("heapgate: the soft limit can't be kept: {why}; the program runs on\n"));
+            let what = format_args!("heapgate: the soft limit can't be kept: {why}; the program runs on\n");
+            say(&Text::<MOST_BYTES>::of(what));
         }
     }
 }
@@ -369,18 +372,18 @@ pub(crate) fn obey(request: &Request) -> Option<Answer> {
         return None;
     }
     let [number, value, ..] = request.arguments;
-    let known = || {
-        Setting::from_number(number)
-            .ok_or_else(|| ControlError::Refused(format!("this process knows no setting number {number}")))
-    };
+    let known = || Setting::from_number(number).ok_or(ControlError::Unknown(number));
+    let mut path = [0; REQUEST_TEXT_BYTES + 1];
+    path[..request.text.len()].copy_from_slice(request.text.as_bytes());
+    let path = CStr::from_bytes_until_nul(&path).unwrap_or_default();
     let result = match Command::from_word(request.command)? {
-        Command::SetSetting => known().and_then(|setting| set(setting, value.cast_signed(), &request.text)),
+        Command::SetSetting => known().and_then(|setting| set(setting, value.cast_signed(), path)),
         Command::GetSetting => known().and_then(get),
         _ => return None,
     };
     Some(match result {
-        Ok(value) => Answer { status: 0, values: [value.cast_unsigned(), 0, 0, 0], text: String::new() },
-        Err(error) => Answer::refused(error.to_string()),
+        Ok(value) => Answer { values: [value.cast_unsigned(), 0, 0, 0], ..Answer::default() },
+        Err(error) => Answer::refused(error),
     })
 }
 
