@@ -9,6 +9,8 @@ mkdirSync(shots, { recursive: true });
 const DESKTOP = { width: 1280, height: 900 };
 const PHONE = { width: 360, height: 740 };
 const LARGEST = 2_000_000;
+// What a busy machine may take for anything; only a check that fails comes to it.
+const PATIENCE_MS = 120_000;
 const json = (name) => JSON.parse(readFileSync(`${samples}/${name}`, "utf8"));
 const expect = (holds, what) => {
   if (!holds) throw new Error(what);
@@ -23,6 +25,7 @@ const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] }
 // A page on which nothing may go wrong: no error on the console, no request but for itself.
 async function open(name, options = {}, use) {
   const context = await browser.newContext({ viewport: DESKTOP, ...options });
+  context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   const wrong = [];
   const address = pathToFileURL(`${samples}/${name}.html`).href;

@@ -146,6 +146,8 @@ mod tests {
 
     fn tempfile() -> File {
         let path = std::env::temp_dir().join(format!("heapgate-map-test-{}", std::process::id()));
+        // What a process of this number may have left.
+        let _ = std::fs::remove_file(&path);
         let file = File::create_new(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         file

@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use common::server::Server;
 use heapgate_core::history::Place;
@@ -52,7 +52,7 @@ fn a_server_that_is_gone_makes_runs_wait_until_it_is_back() {
     let kept = append(&place, &spool, &common::report(1, 1), Purpose::Run, None).expect("kept");
     let Kept::Waits { path, error } = kept else { panic!("{kept:?}") };
     let said = error.to_string();
-    assert!(said.contains(&format!("127.0.0.1:{}", server.port())) && said.contains("refused"), "{said}");
+    assert!(said.contains(&server.address().to_string()) && said.contains("refused"), "{said}");
     assert!(!said.contains("hush"), "{said}");
     assert!(!std::fs::read_to_string(path).expect("read").contains("hush"), "a password on disk");
     assert!(matches!(send(&place, &spool), Err(StoreError::Unreachable { .. })));
@@ -63,13 +63,13 @@ fn a_server_that_is_gone_makes_runs_wait_until_it_is_back() {
 }
 
 /// A way to the server that breaks after so many bytes from us.
-fn breaking_way(server: &Server, mut bytes: usize) -> u16 {
+fn breaking_way(server: &Server, mut bytes: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("a port").port();
-    let to = server.port();
+    let way = listener.local_addr().expect("a port");
+    let to = server.address();
     std::thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("a client");
-        let mut server = TcpStream::connect(("127.0.0.1", to)).expect("the server");
+        let mut server = TcpStream::connect(to).expect("the server");
         let (mut back, mut answers) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
         std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
         let mut buffer = [0; 512];
@@ -81,7 +81,7 @@ fn breaking_way(server: &Server, mut bytes: usize) -> u16 {
         let _ = server.shutdown(Shutdown::Both);
         let _ = client.shutdown(Shutdown::Both);
     });
-    port
+    way
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_connection_that_breaks_anywhere_leaves_a_whole_run_or_none() {
     for number in 1..=40 {
         let run = common::run(&common::report(number, 2));
         let way = breaking_way(&server, number as usize * 500);
-        let result = Store::open(&Place::Postgres(server.url_at(way)), Mode::Append).and_then(|mut s| s.append(&run));
+        let result = Store::open(&Place::Postgres(Server::url_at(way)), Mode::Append).and_then(|mut s| s.append(&run));
         let mut store = common::open(&direct);
         let before = common::peaks(&mut store);
         assert!(before.iter().all(|s| s.len() == before[0].len()), "half a run");

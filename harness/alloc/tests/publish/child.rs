@@ -26,6 +26,8 @@ impl Place {
         static PLACES: AtomicU32 = AtomicU32::new(0);
         let name = format!("heapgate-publish-{}-{}", std::process::id(), PLACES.fetch_add(1, Relaxed));
         let path = std::env::temp_dir().join(name);
+        // What a process of this number may have left.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).expect("a new folder");
         Self(path)
     }

@@ -1,10 +1,17 @@
 //! `heapgate ab` and `heapgate calibrate`, with the real program: sides run interleaved, are compared, and what is planted on
 //! one of them is found.
 
-use crate::common::{HEAPGATE, Place};
+use crate::common::{HEAPGATE, Place, TIMELESS};
 
 /// Trials of a tenth of a second.
 const QUICK: &str = "tokenize/wordpiece-heap --steps 2 --param document=repeated";
+
+/// A place in which no comparison depends on time.
+fn timeless() -> Place {
+    let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
+    place
+}
 
 fn ab(place: &Place, flags: &str) -> crate::common::Ran {
     place.run(&format!("ab {QUICK} {flags}"))
@@ -12,7 +19,7 @@ fn ab(place: &Place, flags: &str) -> crate::common::Ran {
 
 #[test]
 fn a_side_against_itself_fails_nothing() {
-    let place = Place::new();
+    let place = timeless();
     let ran = ab(&place, "--a jemalloc --b jemalloc -n 5 --json");
     // On a busy machine something may stay open, but nothing may fail.
     assert!([Some(0), Some(4)].contains(&ran.code), "{:?}: {}", ran.code, ran.stderr);
@@ -49,7 +56,7 @@ fn settings_are_compared_under_one_name_and_said() {
 
 #[test]
 fn two_programs_are_compared_by_what_they_describe() {
-    let place = Place::new();
+    let place = timeless();
     let ran = ab(&place, &format!("--a {HEAPGATE} --b {HEAPGATE} -n 5 -a jemalloc --json"));
     assert!([Some(0), Some(4)].contains(&ran.code), "{:?}: {}", ran.code, ran.stderr);
     let verdict: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
@@ -80,7 +87,7 @@ fn wrong_sides_are_told_with_the_way_out() {
 
 #[test]
 fn what_is_planted_is_found_and_nothing_else() {
-    let place = Place::new();
+    let place = timeless();
     let ran = place.run(&format!(
         "calibrate {QUICK} -a jemalloc --runs 1 --control extra-allocs=1 --control leak=5% --check --json --budget 5m"
     ));
@@ -96,7 +103,7 @@ fn what_is_planted_is_found_and_nothing_else() {
 
 #[test]
 fn a_control_that_is_not_found_fails_the_check() {
-    let place = Place::new();
+    let place = timeless();
     // One allocation in a hundred million units: less than one in a trial.
     let ran =
         place.run(&format!("calibrate {QUICK} -a jemalloc --runs 1 --control extra-allocs=1e-8 --check --budget 0"));

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::common::{ENOUGH, Place, RECORDED, Ran};
+use crate::common::{ENOUGH, Place, RECORDED, Ran, TIMELESS};
 use heapgate_core::render::human::date;
 use serde_json::Value;
 
@@ -250,7 +250,7 @@ fn a_known_change_is_accepted_until_its_day_and_its_size_and_then_fails_again() 
     let place = recorded();
     place.run(&format!("run {ENOUGH} --inject extra-allocs=1 -o worse.json")).ends_with(0);
     let verdict = |settings: String, code: i32| {
-        place.write("heapgate.toml", &settings);
+        place.write("heapgate.toml", &(settings + TIMELESS));
         place.run("gate --report worse.json --json").ends_with(code).json()
     };
     let accepted = verdict(accepting("900%", 30), 0);

@@ -4,20 +4,11 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::common::processes::{Running, children_of, is_heapgate, send, wait_for};
+use crate::common::processes::{Running, alone_with_sigkill, children_of, is_heapgate, send, stop, wait_for};
 use crate::common::segment::Segment;
 use crate::common::{PARTIAL, Place, RECORDED, REPORT, Ran, outcomes, reached, skip, trials};
 use serde_json::Value;
-
-/// For tests in which a child is ended by SIGKILL: without a cgroup, that it was for want of memory is read off a count
-/// of the whole machine, so two at one time would be taken for each other.
-static SIGKILL: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    SIGKILL.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The measured phase, as numbered in the segment.
 const MEASURE: u64 = 2;
@@ -26,17 +17,26 @@ fn start(place: &Place, arguments: &str) -> Running {
     Running::new(place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start"))
 }
 
+/// Whether the child that is attached measures, and has counted something.
+fn is_measuring(segment: &Segment) -> bool {
+    segment.reader().phases().last().is_some_and(|phase| {
+        phase.kind == MEASURE && !phase.ended && phase.end.since(&phase.begin).allocation_calls() > 0
+    })
+}
+
 /// Kills the first child of `supervisor` that is found measuring, and returns whether there was one.
 fn kill_one_that_measures(supervisor: &mut Running) -> bool {
     while !supervisor.has_ended() {
         let Some(segment) = Segment::of_supervisor(supervisor.pid()) else { continue };
-        let reader = segment.reader();
-        let measuring = reader.phases().last().is_some_and(|phase| {
-            phase.kind == MEASURE && !phase.ended && phase.end.since(&phase.begin).allocation_calls() > 0
-        });
-        if let Some(child) = reader.pid().filter(|child| measuring && children_of(supervisor.pid()).contains(child)) {
-            send(child, libc::SIGKILL);
-            return true;
+        let child = segment.reader().pid().filter(|_| is_measuring(&segment));
+        if let Some(child) = child.filter(|child| children_of(supervisor.pid()).contains(child)) {
+            // It may have gone on meanwhile: looked at once more while it can't.
+            stop(child);
+            if is_measuring(&segment) {
+                send(child, libc::SIGKILL);
+                return true;
+            }
+            send(child, libc::SIGCONT);
         }
         std::thread::yield_now();
     }
@@ -45,7 +45,7 @@ fn kill_one_that_measures(supervisor: &mut Running) -> bool {
 
 #[test]
 fn a_killed_child_is_an_outcome_with_what_it_had_counted() {
-    let _alone = alone();
+    let _alone = alone_with_sigkill();
     let place = Place::new();
     // A second of measuring, or so: five chances to find one at it.
     let mut supervisor =
@@ -104,6 +104,8 @@ impl Cgroup {
         if !folder.parent().is_some_and(|root| root.join("memory.limit_in_bytes").exists()) {
             return Err(std::io::Error::other("there is no /sys/fs/cgroup/memory"));
         }
+        // What a process of this number may have left.
+        let _ = std::fs::remove_dir(&folder);
         std::fs::create_dir(&folder)?;
         let group = Self(folder);
         std::fs::write(group.0.join("memory.limit_in_bytes"), limit_bytes.to_string())?;
@@ -119,7 +121,7 @@ impl Drop for Cgroup {
 
 #[test]
 fn a_child_beyond_its_cgroups_limit_is_out_of_memory() {
-    let _alone = alone();
+    let _alone = alone_with_sigkill();
     let group = match Cgroup::new("one", 128 << 20) {
         Ok(group) => group,
         Err(error) => return skip(&format!("out of memory by a cgroup, since none can be made here: {error}")),
@@ -132,7 +134,7 @@ fn a_child_beyond_its_cgroups_limit_is_out_of_memory() {
 
 #[test]
 fn a_child_that_is_killed_in_a_cgroup_is_not_out_of_memory_for_another_that_is() {
-    let _alone = alone();
+    let _alone = alone_with_sigkill();
     let (roomy, tight) = match (Cgroup::new("roomy", 4 << 30), Cgroup::new("tight", 128 << 20)) {
         (Ok(roomy), Ok(tight)) => (roomy, tight),
         (Err(error), _) | (_, Err(error)) => {
@@ -178,8 +180,9 @@ fn a_child_that_panics_of_refused_memory_is_out_of_memory() {
 fn a_child_that_takes_too_long_is_timed_out_with_what_it_had_counted() {
     let place = Place::new();
     let endless = "run tokenize/wordpiece-heap -a jemalloc -n 2 --steps 1000000 --param document=repeated";
-    let ran = place.run(&format!("{endless} --timeout 2")).ends_with(5);
-    assert!(ran.stdout.contains("timed out after 2 s"), "{}", ran.stdout);
+    // Enough to have counted something in, though the machine be stolen from for seconds.
+    let ran = place.run(&format!("{endless} --timeout 5")).ends_with(5);
+    assert!(ran.stdout.contains("timed out after 5 s"), "{}", ran.stdout);
     let report = place.json(REPORT);
     assert_eq!(outcomes(&report), ["timed-out"; 2], "the second was tried too");
     for trial in trials(&report) {

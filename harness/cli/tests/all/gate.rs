@@ -1,7 +1,7 @@
 //! The gate from end to end: what is planted is found, what is not planted is not, and another machine is never passed
 //! over in silence.
 
-use crate::common::{ENOUGH, Place, RECORDED, REPORT};
+use crate::common::{ENOUGH, Place, RECORDED, REPORT, TIMELESS};
 use serde_json::Value;
 
 /// Two variants under one allocator, as often as verbs do it by default: about a second.
@@ -10,9 +10,16 @@ const SMALL: &str = "tokenize/wordpiece-heap tokenize/wordpiece-slices -a jemall
 /// What planted allocations make worse.
 const PLANTED: [&str; 2] = ["allocations_per_unit", "allocated_bytes_per_unit"];
 
-/// A place with a baseline of [`SMALL`].
-fn recorded() -> Place {
+/// A place whose gates depend on no time.
+fn timeless() -> Place {
     let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
+    place
+}
+
+/// The same with a baseline of [`SMALL`].
+fn recorded() -> Place {
+    let place = timeless();
     place.run(&format!("baseline record {SMALL}")).ends_with(0);
     place
 }
@@ -57,7 +64,7 @@ fn what_was_not_changed_passes_20_times_of_20() {
 
 #[test]
 fn fewer_allocations_are_an_improvement_and_pass() {
-    let place = Place::new();
+    let place = timeless();
     place.run(&format!("baseline record {ENOUGH} --inject extra-allocs=1")).ends_with(0);
     let verdict = place.run(&format!("gate {ENOUGH} --json")).ends_with(0).json();
     assert_eq!(decided(&verdict, "improved"), PLANTED);
@@ -65,7 +72,7 @@ fn fewer_allocations_are_an_improvement_and_pass() {
 
 #[test]
 fn no_allocation_at_all_is_an_improvement_and_passes() {
-    let place = Place::new();
+    let place = timeless();
     let slices = ENOUGH.replace("heap", "slices");
     place.run(&format!("baseline record {slices} --inject extra-allocs=1")).ends_with(0);
     let verdict = place.run(&format!("gate {slices} --json")).ends_with(0).json();
@@ -215,7 +222,7 @@ fn an_interleaved_comparison_is_exported_too() {
 
 #[test]
 fn a_difference_of_two_reports_is_judged_by_the_same_rules() {
-    let place = Place::new();
+    let place = timeless();
     place.write("before.json", &RECORDED.report);
     place.run("diff before.json before.json").ends_with(0);
     place.run(&format!("run {ENOUGH} --inject extra-allocs=1 -o after.json")).ends_with(0);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::{Place, REPORT, trials};
+use crate::common::{Place, REPORT, TIMELESS, trials};
 use serde_json::Value;
 
 /// Four cells, as often as noisy metrics take to pass: a second.
@@ -24,6 +24,7 @@ fn shards(place: &Place, of: u32) {
 #[test]
 fn the_shards_merged_are_the_matrix_and_a_gate_takes_them() {
     let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
     place.run(&format!("run {SMALL}")).ends_with(0);
     let whole = measured(&place.json(REPORT));
     shards(&place, 3);

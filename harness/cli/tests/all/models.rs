@@ -2,10 +2,11 @@
 //! code tells a mistake on the command line (2) from a workload that can't run (5).
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use heapgate_workloads::models::llama::Llama;
+
+use crate::common::Place;
 
 const NOWHERE: &str = "/no such folder";
 
@@ -47,20 +48,14 @@ fn what_a_model_cannot_do_is_a_mistake_on_the_command_line() {
     assert_ends(&["decode/seeded-llama", "--param", "tokens=5000"], 2, "more than the model's context of 2048");
 }
 
-/// A folder of one test.
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&folder).expect("the folder is there to be written to");
-    folder
-}
-
 #[test]
 fn a_model_that_is_spoilt_fails_the_workload() {
     let whole = Llama::seeded_file(1).expect("a model");
     let mut mamba = whole.clone();
     let at = mamba.windows(5).position(|window| window == b"llama").expect("it says what it is");
     mamba[at..at + 5].copy_from_slice(b"mamba");
-    let path = folder("spoilt").join("model.gguf");
+    let place = Place::new();
+    let path = place.path("model.gguf");
     let path_text = path.to_str().expect("UTF-8");
     let model = format!("model={path_text}");
     for (bytes, message) in
@@ -74,7 +69,8 @@ fn a_model_that_is_spoilt_fails_the_workload() {
 
 #[test]
 fn a_fetched_file_that_is_not_the_pinned_one_fails_the_workload() {
-    let models = folder("wrong-models");
+    let place = Place::new();
+    let models = place.path("models");
     for (variant, file) in
         [("decode/smollm2", "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), ("embed/minilm", "minilm/model.safetensors")]
     {

@@ -1,11 +1,12 @@
 //! Reports in object stores: folders, and a local server that speaks S3 (moto, from `ci/local-s3`, which `ci/test` calls).
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::server::{Server, free_port};
+use crate::common::address::own_address;
+use crate::common::server::Server;
 use crate::common::{Place, QUICK, REPORT, Ran, skip, trials};
 
 /// Four cells: a third of a second.
@@ -26,9 +27,9 @@ impl S3 {
             skip(&why);
             return None;
         }
-        let command = |port: u16| {
+        let command = |address: SocketAddr| {
             let mut command = Command::new(&program);
-            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            command.args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()]);
             command
         };
         let credentials = "Authorization: AWS4-HMAC-SHA256 Credential=user/20260101/us-east-1/s3/aws4_request\r\n";
@@ -38,14 +39,14 @@ impl S3 {
 
     /// Runs heapgate with this server for S3.
     fn run(&self, place: &Place, arguments: &str) -> Ran {
-        Ran::of(with_s3(&mut place.command(arguments), self.0.port))
+        Ran::of(with_s3(&mut place.command(arguments), self.0.address))
     }
 }
 
-/// The environment in which S3 is what listens on `port`.
-fn with_s3(command: &mut Command, port: u16) -> &mut Command {
+/// The environment in which S3 is what listens at `address`.
+fn with_s3(command: &mut Command, address: SocketAddr) -> &mut Command {
     command
-        .env("AWS_ENDPOINT", format!("http://127.0.0.1:{port}"))
+        .env("AWS_ENDPOINT", format!("http://{address}"))
         .env("AWS_ALLOW_HTTP", "true")
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "user")
@@ -189,19 +190,18 @@ fn a_store_that_is_busy_is_tried_again() {
     const BUSY: &str = "HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     const DONE: &str = "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("an address").port();
+    let address = listener.local_addr().expect("an address");
     let server = std::thread::spawn(move || answering(listener, &[BUSY, BUSY, DONE]));
     let place = Place::new();
     let mut command = place.command(&format!("run {QUICK} --put s3://b/x.json"));
-    Ran::of(with_s3(&mut command, port)).ends_with(0).says(&["stored: s3://b/x.json"]);
+    Ran::of(with_s3(&mut command, address)).ends_with(0).says(&["stored: s3://b/x.json"]);
     assert_eq!(server.join().expect("answered"), 3);
 }
 
 #[test]
 fn a_store_that_nobody_answers_for_is_told_with_the_cause() {
-    let port = free_port();
     let place = Place::new();
-    let ran = Ran::of(with_s3(&mut place.command("merge s3://reports/x/ -o all.json"), port)).ends_with(1);
+    let ran = Ran::of(with_s3(&mut place.command("merge s3://reports/x/ -o all.json"), own_address())).ends_with(1);
     assert!(!ran.stderr.contains(SECRET), "{}", ran.stderr);
     ran.says(&["cannot list s3://reports/x/", "AWS_ENDPOINT", "onnection refused"]);
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::common::{EXACT, Place, REPORT, Ran, trials};
+use crate::common::{EXACT, Place, REPORT, Ran, TIMELESS, trials};
 use serde_json::Value;
 
 /// The package whose benches are run here.
@@ -33,6 +33,7 @@ fn in_package(place: &Place, arguments: &str) -> Ran {
 #[test]
 fn a_baseline_of_a_bench_passes_what_is_the_same_and_fails_what_is_planted() {
     let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
     let words = bench("words");
     let record = place.run(&format!("baseline record {words} words/owned")).ends_with(0);
     assert!(record.stdout.contains("words.json"), "{}", record.stdout);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use heapgate_alloc::Telemetry;
 use heapgate_region::{Arena, Region, scope};
-use heapgate_segment::published::{self, Entry};
+use heapgate_segment::published::{self, Buffer, Entry};
 
 use crate::common::Place;
 
@@ -197,6 +197,13 @@ impl Planted {
     pub fn entry(&self) -> Entry {
         let entries = published::list(&self.folder).expect("listed");
         entries.into_iter().find(|entry| entry.pid == self.pid()).expect("published")
+    }
+
+    /// Allocations that it has made so far.
+    pub fn allocations(&self) -> u64 {
+        let mut buffer = Buffer::new();
+        self.entry().read(&mut buffer).expect("read");
+        buffer.reader().expect("a segment").totals().allocation_calls()
     }
 
     /// Lets it end; its file stays.

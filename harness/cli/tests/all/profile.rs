@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::processes::{Running, children_of, cpu_ticks, send, wait_for};
+use crate::common::processes::{Running, children_of, cpu_ticks, send, stop, wait_for};
 use crate::common::{HEAPGATE, Place, Ran, skip};
 use crate::planted::{Planted, SERVICE};
 use serde_json::Value;
@@ -77,7 +77,9 @@ fn the_heap_at_its_peak_is_the_same_by_jemalloc_and_by_the_telemetry() {
 #[test]
 fn all_kinds_make_one_page_and_every_form_is_readable() {
     let place = Place::new();
-    let ran = place.run(&format!("profile all {QUICK} -a system --threshold 1")).ends_with(0);
+    // Long enough for some dozen samples of CPU time, of which there are 199 a second.
+    let longer = QUICK.replace("--steps 2", "--steps 40");
+    let ran = place.run(&format!("profile all {longer} -a system --threshold 1")).ends_with(0);
     assert!(ran.stdout.lines().all(|line| line.chars().count() <= 80), "{}", ran.stdout);
     for (kind, graphs) in [
         ("cpu", &["cpu", "samples"][..]),
@@ -209,7 +211,7 @@ fn a_process_of_another_user_is_refused_by_what_is_not_allowed() {
     permit(&planted.entry().path, 0o644);
     as_nobody().expect("started").ends_with(2).says(&["/maps can't be read", "as the user of process"]);
     // Its own user is answered.
-    Ran::of(&mut live(&place, &format!("alloc --pid {} --for 0.2s --exact", planted.pid()))).ends_with(0);
+    Ran::of(&mut live(&place, &format!("alloc --pid {} --for 2s --exact", planted.pid()))).ends_with(0);
 }
 
 #[test]
@@ -240,8 +242,8 @@ fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
     let planted = Planted::start(&place, "allocate", "exact");
     let pid = planted.pid();
     for (arguments, graphs) in [
-        (format!("alloc --pid {pid} --for 0.5s --exact"), &["calls", "bytes"][..]),
-        (format!("stall --service {SERVICE} --for 0.5s --threshold 1"), &["stall", "calls"]),
+        (format!("alloc --pid {pid} --for 2s --exact"), &["calls", "bytes"][..]),
+        (format!("stall --service {SERVICE} --for 2s --threshold 1"), &["stall", "calls"]),
     ] {
         let json = Ran::of(&mut live(&place, &format!("{arguments} --json -o out"))).ends_with(0).json();
         let top = &json["sites"][0];
@@ -259,7 +261,8 @@ fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
     stderr.read_line(&mut said).expect("text");
     assert!(said.contains("Ctrl-C"), "{said}");
     wait_for("the stacks", || planted.entry().stacks_path().exists().then_some(()));
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let before = planted.allocations();
+    wait_for("some to be taken", || (planted.allocations() > before + 1_000).then_some(()));
     send(child.id(), libc::SIGINT);
     stderr.read_to_string(&mut said).expect("text");
     assert_eq!(child.wait().expect("ended").code(), Some(130), "{said}");
@@ -282,8 +285,8 @@ fn a_live_process_names_the_line_that_allocates_and_the_one_that_stalls() {
         Ran::of(&mut live(&place, &arguments)).ends_with(2).says(words);
     }
 
-    // A stopped process answers nobody: whether one thread of it was still fast enough to take the request or not.
-    send(pid, libc::SIGSTOP);
+    // A stopped process answers nobody.
+    stop(pid);
     Ran::of(&mut live(&place, &format!("alloc --pid {pid} --for 0.1s"))).ends_with(2).says(&["within"]);
     send(pid, libc::SIGCONT);
     planted.end();
@@ -306,8 +309,10 @@ fn a_live_process_names_the_function_that_takes_the_cpus_time_and_does_so_again(
         let (burned, all) = (number(&top["values"]["samples"]), number(&json["totals"]["samples"]));
         assert!(burned > 0.9 * all, "{burned} of {all}");
         let model = model(&place, output, &["cpu", "samples"]);
-        let facts = (&model["kind"], &model["complete"], &model["threads"]);
-        assert_eq!(facts, (&"cpu".into(), &true.into(), &serde_json::json!(["worker"])));
+        assert_eq!((&model["kind"], &model["complete"]), (&"cpu".into(), &true.into()));
+        // The profiler's own threads don't show; but the one that starts it may, as it ends.
+        let threads = model["threads"].as_array().expect("a list");
+        assert!(threads.iter().all(|thread| thread == "worker" || thread == "heapgate-cpu"), "{threads:?}");
     }
     assert!(!planted.entry().cpu_path().exists(), "the file of samples was left");
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::common::processes::{Running, children_of, cpu_ticks, send, wait_for};
-use crate::common::{HEAPGATE, Place, Ran};
+use crate::common::{HEAPGATE, Place, Ran, TIMELESS};
 use serde_json::Value;
 
 /// A workload of a few tenths of a second.
@@ -55,6 +55,7 @@ fn culprit(verdict: &Value) -> &Value {
 #[test]
 fn a_failing_gate_names_the_function_that_newly_allocates_everywhere() {
     let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
     place.run(&format!("baseline record {QUICK}")).ends_with(0);
     let fine = place.run(&format!("gate {QUICK} --profile-on-fail --json"));
     assert_eq!(fine.json().get("culprits"), None, "nothing is profiled without a failure");
@@ -91,6 +92,7 @@ fn a_failing_gate_names_the_function_that_newly_allocates_everywhere() {
 #[test]
 fn of_two_programs_both_are_profiled_and_what_one_has_more_is_first() {
     let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
     let program = "#!/bin/sh\ncase $1 in *trial*) exec \"$heapgate\" \"$@\" --inject extra-allocs=0.2;; esac\nexec \"$heapgate\" \"$@\"\n";
     place.write("b", program);
     std::fs::set_permissions(place.path("b"), std::fs::Permissions::from_mode(0o755)).expect("permit");
@@ -106,6 +108,7 @@ fn of_two_programs_both_are_profiled_and_what_one_has_more_is_first() {
 #[test]
 fn a_profile_that_fails_changes_no_verdict_and_is_said() {
     let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
     // The side that is judged ends at once where its stacks are asked for.
     let program = "#!/bin/sh\n[ -z \"$HEAPGATE_STACKS\" ] || exit 7\ncase $1 in *trial*) exec \"$heapgate\" \"$@\" --inject extra-allocs=1;; esac\nexec \"$heapgate\" \"$@\"\n";
     place.write("b", program);
@@ -119,6 +122,7 @@ fn a_profile_that_fails_changes_no_verdict_and_is_said() {
 #[test]
 fn an_interrupted_profile_of_a_failure_keeps_the_verdict_and_what_was_gathered() {
     let place = Place::new();
+    place.write("heapgate.toml", TIMELESS);
     // Where its stacks are asked for, the side that is judged works on until it is stopped.
     let program = "#!/bin/sh\n[ -z \"$HEAPGATE_STACKS\" ] || { for a; do shift; [ \"$a\" != 2 ] || a=1000000; set -- \"$@\" \"$a\"; done; }\n\
                    case $1 in *trial*) exec \"$heapgate\" \"$@\" --inject extra-allocs=1;; esac\nexec \"$heapgate\" \"$@\"\n";

@@ -1,9 +1,10 @@
-//! A soft limit under a real limit of the kernel's: a control group of version 1, which takes root. (Version 2 is read by
-//! the same code, and was not to be had where this was written.)
+//! A soft limit under a real limit of the kernel's: a control group of version 1, which takes root. (That of version 2 is to be had
+//! only where version 1 has none; `heapgate_segment::limit` tests in real groups of version 2 how it is found.)
 
 use std::fs;
 use std::path::PathBuf;
 
+use crate::common::processes::alone_with_sigkill;
 use crate::common::{Place, Ran};
 
 /// Where the memory controller of version 1 is.
@@ -16,6 +17,8 @@ impl Group {
     /// `None` where there is no such controller, or it may not be used.
     fn new(name: &str, limit_bytes: u64) -> Option<Self> {
         let path = PathBuf::from(format!("{MEMORY}/heapgate-test-{}-{name}", std::process::id()));
+        // What a process of this number may have left.
+        let _ = fs::remove_dir(&path);
         fs::create_dir(&path).ok()?;
         let group = Self(path);
         fs::write(group.0.join("memory.limit_in_bytes"), limit_bytes.to_string()).ok()?;
@@ -46,6 +49,7 @@ const BATCHES: &str = "HEAPGATE_ALLOCATOR=jemalloc _RJEM_MALLOC_CONF=dirty_decay
 #[test]
 fn a_batch_job_that_the_kernel_kills_survives_with_a_soft_limit() {
     const LIMIT: u64 = 300 << 20;
+    let _alone = alone_with_sigkill();
     let (Some(without), Some(with)) = (Group::new("without", LIMIT), Group::new("with", LIMIT)) else {
         eprintln!("skipped: no memory controller of version 1 in {MEMORY} that this user may use (it takes root)");
         assert!(std::env::var_os("HEAPGATE_REQUIRE_CGROUP").is_none(), "HEAPGATE_REQUIRE_CGROUP is set");

@@ -3,45 +3,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use crate::common::processes::{Running, send, wait_for};
-use crate::common::{HEAPGATE, Place, Ran};
+use crate::common::{Place, Ran};
 
-/// A process that is published, until it is dropped.
-struct Published(Child);
-
-impl Drop for Published {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Published {
-    /// heapgate itself, which waits for the end of its standard input.
-    fn start(place: &Place) -> Self {
-        let child = Command::new(HEAPGATE)
-            .arg("spin")
-            .env("HEAPGATE_RUNTIME_DIR", place.path("run"))
-            .env("HEAPGATE_PUBLISH", "tokenizer")
-            .env("HEAPGATE_VERSION", "1.4.2")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start");
-        let process = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let published = || std::fs::read_dir(place.path("run")).is_ok_and(|mut files| files.next().is_some());
-        while !published() {
-            assert!(Instant::now() < deadline, "it does not publish itself");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        process
-    }
+fn publish(place: &Place) -> Running {
+    Running::published(place, "tokenizer", &[("HEAPGATE_VERSION", "1.4.2")])
 }
 
 fn top(place: &Place, arguments: &str) -> Ran {
@@ -55,12 +24,12 @@ fn published_processes_are_listed_until_they_are_gone() {
     let empty = top(&place, "--once -i 0.1").ends_with(0).stdout;
     assert!(empty.starts_with("no published process in "), "{empty}");
 
-    let process = Published::start(&place);
+    let process = publish(&place);
     let listed = top(&place, "--once -i 0.1 --json").ends_with(0).json();
     let found = &listed["processes"][0];
     assert_eq!(found["service"], "tokenizer");
     assert_eq!(found["version"], "1.4.2");
-    assert_eq!(found["pid"], process.0.id());
+    assert_eq!(found["pid"], process.pid());
     assert_eq!(found["alive"], true);
     assert!(found["live_bytes"].as_i64().expect("counted") > 0, "{listed}");
     assert!(found["rss_bytes"].as_u64().expect("in /proc") > 100_000, "{listed}");
@@ -137,7 +106,7 @@ fn in_a_terminal_it_draws_obeys_its_keys_and_puts_the_terminal_back() {
     const ENTER: &str = "\x1b[?1049h";
     const LEAVE: &str = "\x1b[?1049l";
     let place = Place::new();
-    let process = Published::start(&place);
+    let process = publish(&place);
     for (keys, signal, code) in [("q", None, 0), ("", Some(libc::SIGTERM), 130)] {
         let mut terminal = Terminal::new();
         assert!(terminal.is_cooked());
@@ -149,7 +118,7 @@ fn in_a_terminal_it_draws_obeys_its_keys_and_puts_the_terminal_back() {
         let first = terminal.shown().len();
         wait_for("its next frames", || (terminal.shown().len() > first).then_some(()));
         let shown = terminal.shown();
-        assert!(shown.contains(ENTER) && shown.contains(&process.0.id().to_string()), "{shown:?}");
+        assert!(shown.contains(ENTER) && shown.contains(&process.pid().to_string()), "{shown:?}");
         assert!(!shown.contains(LEAVE) && !terminal.is_cooked());
 
         terminal.master.write_all(keys.as_bytes()).expect("typed");

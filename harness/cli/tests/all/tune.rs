@@ -1,51 +1,19 @@
 //! Settings of a running process: heapgate itself, which spins and lets itself be steered.
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
+use crate::common::processes::{Running, wait_for};
 use crate::common::server::Server;
-use crate::common::{HEAPGATE, Place, Ran};
+use crate::common::{Place, Ran};
 
-/// A process that is published, until it is dropped.
-struct Service(Child);
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// A process that is steered if `control` is "1"; returns once it answers.
+fn start(place: &Place, name: &str, control: &str) -> Running {
+    let limit = if control == "1" { "8GiB" } else { "" };
+    let variables = [("HEAPGATE_ALLOCATOR", "jemalloc"), ("HEAPGATE_CONTROL", control), ("HEAPGATE_SOFT_LIMIT", limit)];
+    let service = Running::published(place, name, &variables);
+    if control == "1" {
+        let asked = format!("tune --pid {} --json", service.pid());
+        wait_for("an answer", || (heapgate(place, &asked).code == Some(0)).then_some(()));
     }
-}
-
-impl Service {
-    fn start(place: &Place, name: &str, control: &str) -> Self {
-        let files = || std::fs::read_dir(place.path("run")).map_or(0, Iterator::count);
-        let before = files();
-        let child = Command::new(HEAPGATE)
-            .arg("spin")
-            .env("HEAPGATE_RUNTIME_DIR", place.path("run"))
-            .envs([("HEAPGATE_PUBLISH", name), ("HEAPGATE_ALLOCATOR", "jemalloc"), ("HEAPGATE_CONTROL", control)])
-            .env("HEAPGATE_SOFT_LIMIT", if control == "1" { "8GiB" } else { "" })
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start");
-        let process = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let is_there = || {
-            let shown = heapgate(place, &format!("tune --pid {} --json", process.0.id()));
-            files() > before && (control != "1" || shown.code == Some(0))
-        };
-        while !is_there() {
-            assert!(Instant::now() < deadline, "it does not publish itself");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        process
-    }
-
-    fn id(&self) -> u32 {
-        self.0.id()
-    }
+    service
 }
 
 fn heapgate(place: &Place, arguments: &str) -> Ran {
@@ -56,8 +24,8 @@ fn heapgate(place: &Place, arguments: &str) -> Ran {
 #[test]
 fn settings_of_one_process_and_of_all_of_a_service_are_changed_and_read_back() {
     let place = Place::new();
-    let (one, two) = (Service::start(&place, "tokenizer", "1"), Service::start(&place, "tokenizer", "1"));
-    let pid = one.id();
+    let (one, two) = (start(&place, "tokenizer", "1"), start(&place, "tokenizer", "1"));
+    let pid = one.pid();
     let set = heapgate(&place, &format!("tune --pid {pid} dirty_decay_ms=250 background_thread=true purge"));
     let text = set.ends_with(0).stdout;
     for words in ["dirty_decay_ms     10000 -> 250", "false -> true", "given back"] {
@@ -77,31 +45,30 @@ fn settings_of_one_process_and_of_all_of_a_service_are_changed_and_read_back() {
     assert!(shown.contains("dirty_decay_ms     0\n") && shown.contains("soft_limit         1 GiB\n"), "{shown}");
     assert!(shown.contains("heap_profile       -\n"), "{shown}");
     // The other end of the same limit: what a check of the budget finds.
-    let checked = heapgate(&place, &format!("budget check --pid {} --sidecar 2GiB --json", two.id())).json();
+    let checked = heapgate(&place, &format!("budget check --pid {} --sidecar 2GiB --json", two.pid())).json();
     assert_eq!(checked["limits"]["process"], 1_u64 << 30, "what is in force, not what it was started with");
 }
 
 #[test]
 fn what_cannot_be_changed_is_an_error_that_says_why() {
     let place = Place::new();
-    let (steered, not) = (Service::start(&place, "steered", "1"), Service::start(&place, "plain", "0"));
+    let (steered, not) = (start(&place, "steered", "1"), start(&place, "plain", "0"));
     for (arguments, code, words) in [
-        (format!("--pid {} decay=5", steered.id()), 2, "there are: dirty_decay_ms, muzzy_decay_ms"),
-        (format!("--pid {} dirty_decay_ms=-2", steered.id()), 2, "-1 to 3600000"),
-        (format!("--pid {} --preset none", steered.id()), 2, "lax, default, strict"),
-        (format!("--pid {} heap_profile=true", steered.id()), 1, "jemalloc's opt.prof is false"),
-        (format!("--pid {} heap_profile=true --all-of plain", steered.id()), 2, "cannot be used with"),
-        (format!("--pid {} dirty_decay_ms=0", not.id()), 2, "takes no requests"),
+        (format!("--pid {} decay=5", steered.pid()), 2, "there are: dirty_decay_ms, muzzy_decay_ms"),
+        (format!("--pid {} dirty_decay_ms=-2", steered.pid()), 2, "-1 to 3600000"),
+        (format!("--pid {} --preset none", steered.pid()), 2, "lax, default, strict"),
+        (format!("--pid {} heap_profile=true", steered.pid()), 1, "jemalloc's opt.prof is false"),
+        (format!("--pid {} heap_profile=true --all-of plain", steered.pid()), 2, "cannot be used with"),
+        (format!("--pid {} dirty_decay_ms=0", not.pid()), 2, "takes no requests"),
         ("--pid 4194304 dirty_decay_ms=0".to_owned(), 2, "process 4194304 is not published"),
         ("--all-of nobody purge".to_owned(), 2, "there are plain"),
         ("dirty_decay_ms=0".to_owned(), 2, "--pid"),
     ] {
         heapgate(&place, &format!("tune {arguments}")).ends_with(code).says(&[words]);
     }
-    let (mut ended, pid) = (Service::start(&place, "ended", "1"), steered.id());
-    ended.0.kill().expect("killed");
-    ended.0.wait().expect("it has ended");
-    heapgate(&place, &format!("tune --pid {} purge", ended.id())).ends_with(2).says(&["has ended"]);
+    let (mut ended, pid) = (start(&place, "ended", "1"), steered.pid());
+    ended.kill();
+    heapgate(&place, &format!("tune --pid {} purge", ended.pid())).ends_with(2).says(&["has ended"]);
     // One refusal among several changes: the others are made.
     let mixed = heapgate(&place, &format!("tune --pid {pid} heap_profile=true muzzy_decay_ms=7 --json")).ends_with(1);
     assert_eq!(mixed.json()["processes"][0]["settings"][1]["value"], 7);
@@ -110,14 +77,14 @@ fn what_cannot_be_changed_is_an_error_that_says_why() {
 #[test]
 fn a_setting_is_changed_through_the_agent_with_its_token_and_not_without() {
     let place = Place::new();
-    let service = Service::start(&place, "tokenizer", "1");
+    let service = start(&place, "tokenizer", "1");
     place.write("token", "a-token-of-this-test\n");
     place.shell("chmod 600 token").ends_with(0);
     let run = place.path("run");
     let agent = |control: &'static str| {
         Server::start(
-            |port| {
-                let mut command = place.command(&format!("serve --listen 127.0.0.1:{port} {control}"));
+            |address| {
+                let mut command = place.command(&format!("serve --listen {address} {control}"));
                 command.env("HEAPGATE_RUNTIME_DIR", &run);
                 command
             },
@@ -131,7 +98,7 @@ fn a_setting_is_changed_through_the_agent_with_its_token_and_not_without() {
     let token = "X-Heapgate-Token: a-token-of-this-test\r\n";
     let change = |server: &Server, headers: &str| server.send("POST /api/setting", headers, &body).expect("an answer");
     let value = || {
-        let shown = heapgate(&place, &format!("tune --pid {} --json", service.id())).ends_with(0).json();
+        let shown = heapgate(&place, &format!("tune --pid {} --json", service.pid())).ends_with(0).json();
         shown["processes"][0]["settings"][0]["value"].as_i64()
     };
     assert!(change(&closed, token).contains("--allow-control"));

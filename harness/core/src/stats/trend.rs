@@ -109,20 +109,18 @@ mod tests {
         (0..runs).map(|_| run()).sum()
     }
 
-    #[test]
-    fn where_nothing_grows_a_site_is_named_in_at_most_one_run_of_a_hundred() {
-        // 1 % of 1,000 is 10; four standard deviations above it are 22.6.
-        for (windows, seed) in [(8, 1), (12, 2), (24, 3)] {
-            let alarms = false_alarms(1_000, 30, windows, 0.0, seed);
-            assert!(alarms <= 22, "{alarms} of 1000 with {windows} windows");
-        }
-    }
+    /// Runs of 1,000 in which one of 30 sites is named, as measured: by windows, what each keeps of the one before, seed. What
+    /// docs/leaks.md states. The seeds are fixed; one more or less is another C library's logarithm.
+    const MEASURED: [(usize, f64, u64, u32); 4] = [(8, 0.0, 1, 7), (12, 0.0, 2, 0), (24, 0.0, 3, 0), (12, 0.5, 4, 11)];
 
     #[test]
-    fn windows_that_resemble_each_other_raise_false_alarms_no_further_than_this() {
-        // Measured, and what docs/leaks.md states: with a correlation of 0.5 from window to window, 12 windows, 30 sites.
-        let alarms = false_alarms(1_000, 30, 12, 0.5, 4);
-        assert!(alarms <= 22, "{alarms} of 1000");
+    fn where_nothing_grows_a_site_is_named_in_about_one_run_of_a_hundred_at_most() {
+        for (windows, keep, seed, measured) in MEASURED {
+            let alarms = false_alarms(1_000, 30, windows, keep, seed);
+            assert!(alarms.abs_diff(measured) <= 1, "{alarms} of 1000 with {windows} windows that keep {keep}");
+            // 1 % of 1,000 is 10; four standard deviations above it are 22.6.
+            assert!(measured <= 22);
+        }
     }
 
     #[test]

@@ -86,6 +86,8 @@ mod tests {
     impl Place {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("heapgate-folder-{name}-{}", std::process::id()));
+            // What a process of this number may have left.
+            let _ = fs::remove_dir_all(&path);
             fs::create_dir(&path).unwrap();
             Self(path)
         }

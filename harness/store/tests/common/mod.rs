@@ -1,6 +1,7 @@
 //! What every store does, whatever the database. Each function begins with a store that is empty.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod address;
 pub mod server;
 
 use heapgate_core::history::Place;
@@ -205,13 +206,14 @@ fn heapgate_peak() -> f64 {
     heapgate_core::stats::sample::median(&report.cells()[0].values(MetricId::PeakRss)).expect("measured")
 }
 
-/// Many at once, each with a connection of its own, from a store that isn't there yet.
+/// Many at once, each with a connection of its own, from a store that isn't there yet. Few appends each: who waits for all others on
+/// a slow disk must not wait longer than a store does.
 pub fn appends_at_the_same_time_all_succeed(place: &Place) {
     std::thread::scope(|scope| {
         for writer in 0..8 {
             scope.spawn(move || {
-                for number in 0..5 {
-                    open(place).append(&run(&report(writer * 5 + number, 2))).expect("append");
+                for number in 0..2 {
+                    open(place).append(&run(&report(writer * 2 + number, 2))).expect("append");
                 }
             });
         }
@@ -220,6 +222,6 @@ pub fn appends_at_the_same_time_all_succeed(place: &Place) {
     let series = store.series(&SeriesQuery::all(MetricId::PeakRss)).expect("series");
     for of_cell in &series {
         let numbers: Vec<u64> = of_cell.points.iter().map(|p| p.run.sequence).collect();
-        assert_eq!(numbers, (1..=40).collect::<Vec<u64>>());
+        assert_eq!(numbers, (1..=16).collect::<Vec<u64>>());
     }
 }

@@ -1,13 +1,15 @@
-//! A real PostgreSQL server for tests: in a temporary folder, on a port of its own, gone with the value.
+//! A real PostgreSQL server for tests: in a temporary folder, at an address of its own, gone with the value.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::address::own_address;
 
 /// Who the server runs as where the tests run as root, which it refuses: nobody.
 const NOBODY: u32 = 65_534;
@@ -17,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Server {
     folder: TempDir,
     programs: PathBuf,
-    port: u16,
+    address: SocketAddr,
     child: Option<Child>,
 }
 
@@ -36,8 +38,7 @@ impl Server {
         if is_root(folder.path()) {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("give the folder to nobody");
         }
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let mut server = Self { folder, programs, port, child: None };
+        let mut server = Self { folder, programs, address: own_address(), child: None };
         let data = server.data();
         let initialized = server
             .program("initdb")
@@ -51,26 +52,27 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        self.url_at(self.port)
+        Self::url_at(self.address)
     }
 
-    /// The same by way of another port.
-    pub fn url_at(&self, port: u16) -> String {
-        format!("postgres://ci:hush@127.0.0.1:{port}/postgres")
+    /// The same by way of another address.
+    pub fn url_at(address: SocketAddr) -> String {
+        format!("postgres://ci:hush@{address}/postgres")
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Starts the server after [`Self::stop`], with what it had.
     pub fn start_again(&mut self) {
-        let (data, port) = (self.data(), self.port.to_string());
+        let (data, port) = (self.data(), self.address.port().to_string());
+        let listen = format!("listen_addresses={}", self.address.ip());
         let child = self
             .program("postgres")
             .arg("-D")
             .arg(&data)
-            .args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .args(["-p", &port, "-c", &listen, "-c", "unix_socket_directories="])
             .args(["-c", "fsync=off"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

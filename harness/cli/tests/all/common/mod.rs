@@ -1,8 +1,13 @@
 //! What tests of the command line share: a temporary folder, the real executable started in it, and what that printed.
 //!
-//! `segment` makes a segment and watches a process through it, `processes` finds and ends processes, `server` starts programs
-//! that serve. Used by every file beside this folder.
+//! `segment` makes a segment and watches a process through it, `processes` finds, publishes and ends processes, `server` starts
+//! programs that serve, at an `address`, `postgres` a database. Used by every file beside this folder.
 
+#[path = "../../../../store/tests/common/address.rs"]
+pub mod address;
+#[path = "../../../../store/tests/common/server.rs"]
+#[allow(dead_code, reason = "the store's own tests use the rest")]
+pub mod postgres;
 pub mod processes;
 pub mod segment;
 pub mod server;
@@ -23,6 +28,10 @@ pub const QUICK: &str = "tokenize/wordpiece-heap -a jemalloc -n 1 --steps 2 --pa
 
 /// The same five times: with fewer than four on each side, no noisy metric can pass.
 pub const ENOUGH: &str = "tokenize/wordpiece-heap -a jemalloc -n 5 --steps 2 --param document=repeated";
+
+/// Settings by which a gate depends on no time: how fast the machine serves page faults and locks differs by more than the limit
+/// while other tests come and go beside it. Whether times are judged right is `ci/selftest`'s to find out, side by side.
+pub const TIMELESS: &str = "[limits]\nstall_distribution_ns = { soft = false }\nstall_p95_ns = { hard = false }\n";
 
 /// Metrics that must be the same in every repetition.
 pub const EXACT: [&str; 7] = [

@@ -1,8 +1,13 @@
-//! Processes: finding the children of one that a test has started, waiting, and sending signals.
+//! Processes: finding the children of one that a test has started, waiting, sending signals, and publishing one.
 
-use std::process::{Child, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use heapgate_segment::published;
+
+use super::{HEAPGATE, Place};
 
 /// Longer than anything takes on the slowest machine; only a test that fails comes to it.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -54,12 +59,50 @@ pub fn send(pid: u32, signal: i32) {
     unsafe { libc::kill(pid.cast_signed(), signal) };
 }
 
+/// Stops process `pid`, and waits until each of its threads has stopped, or it is gone: the signal alone lets them run for a while.
+#[track_caller]
+pub fn stop(pid: u32) {
+    send(pid, libc::SIGSTOP);
+    let is_still =
+        |stat: String| stat.rsplit_once(')').is_none_or(|(_, after)| after.trim_start().starts_with(['T', 'Z', 'X']));
+    wait_for("a process that stops", || {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Some(()) };
+        let stats = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        stats.into_iter().all(is_still).then_some(())
+    });
+}
+
 /// A process that is ended with the test, whatever the test finds.
 pub struct Running(Option<Child>);
 
 impl Running {
     pub fn new(child: Child) -> Self {
         Self(Some(child))
+    }
+
+    /// heapgate itself, published as `service` in `place`'s folder `run`, with `variables` in its environment; returns once it is
+    /// there. It waits for the end of its standard input.
+    #[track_caller]
+    pub fn published(place: &Place, service: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = place.path("run");
+        let mut command = Command::new(HEAPGATE);
+        command.arg("spin").env("HEAPGATE_RUNTIME_DIR", &folder).env("HEAPGATE_PUBLISH", service);
+        command.envs(variables.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut running = Self::new(command.spawn().expect("start"));
+        let pid = running.pid();
+        wait_for("a published process", || {
+            assert!(!running.has_ended(), "it ended");
+            published::list(&folder).ok()?.into_iter().find(|entry| entry.pid == pid)
+        });
+        running
+    }
+
+    /// By SIGKILL, and waits; its number stays known.
+    pub fn kill(&mut self) {
+        let child = self.0.as_mut().expect("not waited for");
+        child.kill().expect("killed");
+        child.wait().expect("it has ended");
     }
 
     pub fn pid(&self) -> u32 {
@@ -82,4 +125,11 @@ impl Drop for Running {
             let _ = child.wait();
         }
     }
+}
+
+/// Held by tests in which a process ends by SIGKILL, by theirs or the kernel's: without a control group, that a child was
+/// killed for want of memory is read off a count of the whole machine, so two at one time would be taken for each other.
+pub fn alone_with_sigkill() -> MutexGuard<'static, ()> {
+    static SIGKILL: Mutex<()> = Mutex::new(());
+    SIGKILL.lock().unwrap_or_else(PoisonError::into_inner)
 }
