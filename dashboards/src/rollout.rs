@@ -1,19 +1,10 @@
 //! The comparison of a new version with the one before it, while both run (E24): what is recorded, and the verdict.
 
+use heapgate_core::live::rollout_rule::{LARGEST_CHANGE, MARGIN, STUDENT_T, WINDOWS};
 use heapgate_prometheus::catalogue::MetricId::{LiveObjects, ProcessCpu, ProcessResident, Stalls, Up};
 
 use crate::rules::{Group, Record, Rule};
 use crate::selector::{live, named, sum};
-
-/// What counts as better or worse (E24).
-pub(crate) const MARGIN: f64 = 0.15;
-/// Fewest windows of 5 minutes from which anything is decided.
-pub(crate) const WINDOWS: u32 = 6;
-/// Student's t for 95% of both sides with `WINDOWS` - 1 degrees of freedom; with more windows it is less, and this is
-/// on the safe side.
-const STUDENT: f64 = 2.57;
-/// A change by more than this either way is taken as this: of nothing at all there is no logarithm.
-const LARGEST_CHANGE: f64 = 100.0;
 
 pub(crate) const PROCESSES: &str = "heapgate:version_processes:count";
 pub(crate) const BASELINE: &str = "heapgate:version_baseline:sum1d";
@@ -81,7 +72,7 @@ pub(crate) fn group() -> Group {
              (Student's t, 95%); there after 6 of them.",
             &[],
             format!(
-                "{STUDENT} * stddev_over_time({CHANGE_LN}{windows}) / sqrt(count_over_time({CHANGE_LN}{windows}) - 1)\n\
+                "{STUDENT_T} * stddev_over_time({CHANGE_LN}{windows}) / sqrt(count_over_time({CHANGE_LN}{windows}) - 1)\n\
                  and count_over_time({CHANGE_LN}{windows}) >= {WINDOWS}"
             ),
         ),

@@ -230,7 +230,7 @@ impl Agent {
                 Some(Answer::default())
             }
             Some(Command::SetSetting | Command::GetSetting) => Some(control_obeys(request)),
-            None => Some(Answer::refused(format!("this process knows no command {}", request.command))),
+            None => Some(Answer::refused(format_args!("this process knows no command {}", request.command))),
         }
     }
 
@@ -323,7 +323,7 @@ impl Agent {
         if let Some(mut cpu) = taking.cpu {
             let answer = match cpu.write() {
                 Ok(()) => Answer::default(),
-                Err(error) => Answer::refused(format!("its samples can't be written: {error}")),
+                Err(error) => Answer::refused(format_args!("its samples can't be written: {error}")),
             };
             // The timer stops before the answer: who has it may ask for the next.
             drop(cpu);
@@ -333,7 +333,7 @@ impl Agent {
         let Some(region) = &self.region else { return };
         let values = region.end(self.writer);
         self.file_until = Some(Instant::now() + KEPT_FOR);
-        self.mailbox.answer(taking.sequence, &Answer { status: 0, values, text: String::new() });
+        self.mailbox.answer(taking.sequence, &Answer { values, ..Answer::default() });
     }
 
     fn remove_file(&mut self) {

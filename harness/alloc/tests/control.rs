@@ -1,29 +1,36 @@
 //! A process is steered while it runs: from outside, by itself, and by its soft limit; and it counts exactly meanwhile. Each
 //! scenario is a real process with jemalloc.
 
+#[path = "control/by_agent.rs"]
+mod by_agent;
 #[path = "control/child.rs"]
 mod child;
+#[path = "control/held.rs"]
+mod held;
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
+use by_agent::ByAgent;
 use child::{Child, SCENARIO};
 use heapgate_alloc::Telemetry;
-use heapgate_alloc::segment::clock::Anchor;
-use heapgate_alloc::segment::histogram::bucket_bounds;
-use heapgate_alloc::segment::layout::{Level, Operation};
+use heapgate_alloc::segment::layout::Level;
 use heapgate_alloc::segment::mailbox::{Command, Request};
 use heapgate_alloc::segment::published::RequestError;
-use heapgate_alloc::segment::reader::Reader;
 use heapgate_alloc::segment::setting::{Change, Setting};
 use heapgate_alloc::segment::size_class::size_class_of;
+use heapgate_alloc::segment::text::Text;
 use libtest_mimic::{Arguments, Trial};
 use tikv_jemallocator::Jemalloc;
 
 #[global_allocator]
-static ALLOCATOR: Telemetry<Jemalloc> = Telemetry::new(Jemalloc);
+static ALLOCATOR: ByAgent = ByAgent(Telemetry::new(Jemalloc));
 
 /// Of a size class that nothing else in a child has.
 pub const OBJECT: usize = 12_345;
+
+/// jemalloc keeps every page for good, unless it is told otherwise.
+const KEEP: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1");
 
 fn main() {
     if let Ok(scenario) = std::env::var(SCENARIO) {
@@ -39,6 +46,8 @@ fn main() {
         a_process_that_is_stopped_or_has_ended_ends_in_an_error
         groups_keep_the_decay_that_they_were_given
         the_heap_profiler_is_switched_and_dumps_where_it_was_asked_for_at_the_start
+        a_held_agent_holds_nothing_else_up
+        the_agent_allocates_nothing_while_it_acts
         counts_are_exact_under_a_thousand_random_changes
         memory_that_can_be_purged_stays_below_the_soft_limit
         a_leak_ends_in_the_callback_and_not_in_purging
@@ -90,8 +99,11 @@ fn what_is_refused_says_why_and_changes_nothing() {
     assert!(refusal(child.set(Setting::TraceIntervalMs, 100)).contains("HEAPGATE_TRACE=1"));
     assert!(refusal(child.set(Setting::HeapProfile, 1)).contains("opt.prof"));
     assert!(refusal(child.get(Setting::Purge)).contains("action"));
-    let unknown =
-        Request { command: Command::SetSetting as u64, arguments: [999, u64::MAX, 3, 4, 5, 6], text: "x".repeat(1000) };
+    let unknown = Request {
+        command: Command::SetSetting as u64,
+        arguments: [999, u64::MAX, 3, 4, 5, 6],
+        text: Text::of("x".repeat(1000)),
+    };
     assert!(refusal(child.request(&unknown)).contains("no setting number 999"));
     let nonsense = Request { command: u64::MAX, ..Request::default() };
     assert!(refusal(child.request(&nonsense)).contains("no command"));
@@ -158,6 +170,77 @@ fn the_heap_profiler_is_switched_and_dumps_where_it_was_asked_for_at_the_start()
     assert_eq!((steering.changes(Setting::HeapProfile), steering.changes(Setting::HeapProfileDump)), (2, 1));
 }
 
+/// In the midst of a purge, in an arena that half of the program's threads allocate from.
+fn a_held_agent_holds_nothing_else_up() {
+    for is_released in [true, false] {
+        let mut child = Child::start("serve", &[KEEP]);
+        child.get(Setting::DirtyDecayMs).expect("it has started");
+        child.ask("watch agent");
+        child.ask("held arena");
+        let entry = child.entry.clone();
+        let asked = std::thread::spawn(move || {
+            let mut purge = Request { command: Command::SetSetting as u64, ..Request::default() };
+            purge.arguments[..2].copy_from_slice(&[Setting::Purge as u64, 1]);
+            entry.request(&purge, Duration::from_secs(600), &|| false)
+        });
+        // It does so when the agent is held, and says so before that is released.
+        assert_eq!(child.ask("work"), "done");
+        assert!(!asked.is_finished());
+        assert_eq!(child.read().reader().expect("a segment").steering().expect("it is steered").all_changes(), 0);
+        if is_released {
+            child.ask("release agent");
+            asked.join().expect("no panic").expect("purged");
+            assert_eq!(child.set(Setting::DirtyDecayMs, 5).expect("it goes on"), 5);
+        } else {
+            assert_eq!(child.end(), "", "a program ends as ever");
+            assert!(matches!(asked.join().expect("no panic"), Err(RequestError::Ended)));
+        }
+    }
+}
+
+/// So it can't come back to the allocator that it changes, or to one of its locks.
+fn the_agent_allocates_nothing_while_it_acts() {
+    let all = [("_RJEM_MALLOC_CONF", "prof:true,prof_active:false"), ("HEAPGATE_TRACE", "1")];
+    let mut child = Child::start("serve", &all);
+    child.get(Setting::DirtyDecayMs).expect("it has started");
+    child.ask("watch agent");
+    child.ask("leak");
+    for setting in Setting::ALL {
+        let range = setting.range();
+        for value in [*range.start(), *range.end(), 1000, 5, range.start() - 1, i64::MAX] {
+            // What is no value of it is refused; a soft limit of a PiB is no reason to do anything.
+            let _ = child.set(setting, value);
+        }
+        let _ = child.get(setting);
+    }
+    let dump = |path: &Path| Change {
+        setting: Setting::HeapProfileDump,
+        value: 1,
+        text: path.to_str().expect("text").to_owned(),
+    };
+    child.entry.set_setting(&dump(&child.folder().join("a.heap"))).expect("written");
+    child.entry.set_setting(&dump(Path::new("/no/such/folder/a.heap"))).expect_err("it is written nowhere");
+    let unknown =
+        Request { command: Command::SetSetting as u64, arguments: [999; 6], text: Text::of("x".repeat(1000)) };
+    assert!(child.request(&unknown).is_err());
+    assert!(child.request(&Request { command: u64::MAX, ..Request::default() }).is_err());
+    let before = child.steering();
+    assert!(before.all_changes() > 20 && before.refusals > 20, "{before:?}");
+    // All steps of the soft limit at once, and one back.
+    child.set(Setting::SoftLimitBytes, 64 << 20).expect("acknowledged");
+    child.wait_for(|steering| {
+        steering.soft_limit_step == 4 && steering.soft_limit_asks > 1 && steering.soft_limit_purges > 1
+    });
+    child.ask("drop");
+    child.wait_for(|steering| steering.soft_limit_step < 4);
+    assert_eq!(child.ask("calls"), "0");
+    // That it is this thread's calls that are counted: profiles allocate, and change nothing of the allocator.
+    let stacks =
+        Request { command: Command::SampleStacks as u64, arguments: [1, 1, 0, 0, 1, 10], ..Request::default() };
+    assert!(child.request(&stacks).is_err(), "this program takes none");
+    assert_ne!(child.ask("calls"), "0");
+}
+
 /// From outside and from inside at once, while eight threads allocate and free. Level `off` is left out: it does not count.
 fn counts_are_exact_under_a_thousand_random_changes() {
     const CHANGES: u32 = 1000;
@@ -173,39 +256,18 @@ fn counts_are_exact_under_a_thousand_random_changes() {
     }
     let answer = child.ask("end");
     let numbers: Vec<u64> = answer.split(' ').map(|number| number.parse().expect("a number")).collect();
-    let [made_inside, allocated, freed, longest_purge_ns] = numbers[..] else { panic!("{answer}") };
+    let [made_inside, allocated, freed] = numbers[..] else { panic!("{answer}") };
     assert_eq!(made_inside, u64::from(CHANGES / 2));
     let buffer = child.read();
     let reader = buffer.reader().expect("a segment");
     assert_eq!(reader.totals().size_class(size_class_of(OBJECT as u64)), (allocated, freed));
-    // No stall over what a purge itself takes. Calls that the scheduler interrupted are not stalls; a hypervisor that takes the
-    // processor away is in neither account, and may do so now and then.
-    const TAKEN_AWAY: u64 = 5;
-    let longer = calls_longer_than(&reader, longest_purge_ns);
-    assert!(longer <= TAKEN_AWAY, "{longer} calls took longer than the longest purge, {longest_purge_ns} ns");
     let steering = reader.steering().expect("it is steered");
     assert_eq!((steering.all_changes(), steering.refusals), (u64::from(CHANGES), 0));
     assert_eq!(child.end(), "");
 }
 
-/// Timed calls that were not interrupted and took longer than `ns` for certain.
-fn calls_longer_than(reader: &Reader<'_>, ns: u64) -> u64 {
-    let ticks_per_ns = reader.ticks_per_second(Some(Anchor::now(reader.clock()))).expect("a clock") / 1e9;
-    let totals = reader.totals();
-    let longer = |operation| {
-        let counts = totals.clean(operation).enumerate();
-        counts
-            .filter(|&(bucket, _)| bucket_bounds(bucket).0 as f64 > ns as f64 * ticks_per_ns)
-            .map(|(_, count)| count)
-            .sum::<u64>()
-    };
-    [Operation::Alloc, Operation::AllocZeroed, Operation::Realloc, Operation::Dealloc].map(longer).iter().sum()
-}
-
 fn memory_that_can_be_purged_stays_below_the_soft_limit() {
-    // jemalloc keeps every page for good, unless the soft limit does something.
-    let keep = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1");
-    let mut child = Child::start("serve", &[keep, ("HEAPGATE_SOFT_LIMIT", "128MiB")]);
+    let mut child = Child::start("serve", &[KEEP, ("HEAPGATE_SOFT_LIMIT", "128MiB")]);
     assert_eq!(child.get(Setting::SoftLimitBytes).expect("set"), 128 << 20);
     // Eight arenas come to hold 32 MiB each, of which one is alive at a time.
     child.ask("churn");
@@ -222,6 +284,7 @@ fn memory_that_can_be_purged_stays_below_the_soft_limit() {
 
 fn a_leak_ends_in_the_callback_and_not_in_purging() {
     let mut child = Child::start("serve", &[("HEAPGATE_SOFT_LIMIT", "64MiB")]);
+    child.ask("hold callback");
     child.ask("leak");
     // All of it is there, and nothing rises any more: as it does, another purge may be worth it.
     let (before, begin) = (child.steering(), Instant::now());
@@ -231,8 +294,10 @@ fn a_leak_ends_in_the_callback_and_not_in_purging() {
     // 0.25 s, and twice as long after each that was in vain: fewer than one a look by far, whatever the machine does.
     let purges = steering.soft_limit_purges - before.soft_limit_purges;
     assert!(purges <= 4 + seconds, "{purges} in {seconds} s: {steering:?}");
-    let asked: u64 = child.ask("asked").parse().expect("a number");
-    assert!(asked >= 1, "the callback was called");
+    // The callback was called, and has not returned: nobody waits for it, and it is not called again.
+    assert_eq!(child.ask("asked"), "1");
+    child.set(Setting::Purge, 1).expect("acknowledged");
+    child.ask("release callback");
     child.ask("drop");
     child.wait_for(|steering| steering.soft_limit_step == 0);
     assert_eq!(child.ask("relieved"), "true");

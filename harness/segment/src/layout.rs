@@ -379,14 +379,23 @@ pub struct Slot {
 /// From one slot to the next. A thread in use costs no more than this (pages it never touches cost nothing).
 pub const SLOT_STRIDE: usize = 32 * 1024;
 
+/// A phase whose totals are the process's own, as of now.
+pub(crate) const PHASE_OPEN: u64 = 0;
+
+/// A phase that has all.
+pub(crate) const PHASE_ENDED: u64 = 1;
+
+/// A phase whose totals were taken, and whose figures are still put in.
+pub(crate) const PHASE_CLOSED: u64 = 2;
+
 /// One phase mark.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct PhaseRecord {
     /// 0 unused, else 1 + the phase's kind.
     pub(crate) kind: AtomicU64,
-    /// 0 open, 1 ended.
-    pub(crate) ended: AtomicU64,
+    /// [`PHASE_OPEN`], [`PHASE_CLOSED`] or [`PHASE_ENDED`].
+    pub(crate) state: AtomicU64,
     pub(crate) units: AtomicU64,
     pub(crate) checksum: AtomicU64,
     pub(crate) peak_objects: AtomicI64,

@@ -21,6 +21,7 @@
 //! | [`published`] | segments of services, by name in a folder: making, finding and reading them |
 //! | [`stacks`] | sampled call stacks: a table of its own, both ends |
 //! | [`mailbox`] | requests to a published process, and its answers |
+//! | [`text`] | a short text in place, which nobody allocates for |
 //! | [`probes`] | static probes for bpftrace and its like |
 //! | [`trace_line`] | what a process's trace line is made of, for who writes it and who reads it |
 //! | [`limit`] | the most memory that a process may have |
@@ -32,6 +33,7 @@ pub mod histogram;
 pub mod limit;
 pub mod setting;
 pub mod size_class;
+pub mod text;
 pub mod trace_line;
 
 mod owners;

@@ -127,21 +127,29 @@ fn machine_bytes() -> Option<u64> {
     kib.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Where version 2 is mounted below [`MOUNT`], if those of version 1 have that (systemd's hybrid layout).
+const HYBRID: &str = "unified";
+
 /// The least limit of the groups in `groups` (the text of `/proc/PID/cgroup`) and of those that they are in. A container sees
 /// its own group as the root, and the name that the host has for it: so the root is looked at in any case.
 fn limit_of_groups(groups: &str, mount: &Path) -> Option<u64> {
+    least_limit(groups, mount, "memory.max")
+}
+
+/// The same by another file of version 2.
+fn least_limit(groups: &str, mount: &Path, file_of_v2: &str) -> Option<u64> {
     let limits = groups.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
         // Version 2 has one hierarchy, without a name; version 1 one for each controller.
-        let (root, file) = if controllers.is_empty() {
-            (mount.to_owned(), "memory.max")
+        if controllers.is_empty() {
+            let roots = [mount.to_owned(), mount.join(HYBRID)];
+            roots.iter().filter_map(|root| limit_at_or_above(root, path, file_of_v2)).min()
         } else if controllers.split(',').any(|controller| controller == "memory") {
-            (mount.join("memory"), "memory.limit_in_bytes")
+            limit_at_or_above(&mount.join("memory"), path, "memory.limit_in_bytes")
         } else {
-            return None;
-        };
-        limit_at_or_above(&root, path, file)
+            None
+        }
     });
     limits.min()
 }
@@ -182,6 +190,66 @@ mod tests {
         assert_eq!(limit("3:memory:/elsewhere\n"), None, "no limit is none");
         assert_eq!(limit("garbage\n:\n::\n0::/../pod\n"), None);
         fs::remove_dir_all(&place).unwrap();
+    }
+
+    /// As the kernel writes them, in real groups. Any has this limit, which is none of memory's, but is written, nested and found
+    /// like it; a memory controller of version 2 is not to be had where version 1 has it.
+    #[test]
+    #[cfg(not(miri))]
+    fn groups_of_version_2_are_found_from_outside_and_in_a_container_of_their_own() {
+        const FILE: &str = "cgroup.max.descendants";
+        let name = format!("heapgate-limit-{}", std::process::id());
+        let mounts = [PathBuf::from(MOUNT), Path::new(MOUNT).join(HYBRID)];
+        let outer = mounts.map(|mount| mount.join(&name)).into_iter().find(|group| {
+            let is_v2 = fs::create_dir(group).is_ok() && group.join(FILE).exists();
+            is_v2 || fs::remove_dir(group).is_ok_and(|()| false)
+        });
+        let Some(outer) = outer else {
+            eprintln!("skipped: no control groups of version 2 at {MOUNT} that this user may make (it takes root)");
+            return;
+        };
+        let inner = outer.join("inner");
+        fs::create_dir(&inner).unwrap();
+        // In namespaces of its own it mounts what it sees, and says in which group it finds itself.
+        let container = std::env::temp_dir().join(&name);
+        fs::create_dir(&container).unwrap();
+        let mut process = std::process::Command::new("sh")
+            .arg("-ec")
+            .arg("read line; exec unshare --cgroup --mount sh -ec 'mount -t cgroup2 none \"$0\"; cat /proc/self/cgroup -' \"$0\"")
+            .arg(&container)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = process.id();
+        fs::write(inner.join("cgroup.procs"), pid.to_string()).unwrap();
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let found = |limits: [&str; 2]| {
+            for (group, limit) in [&outer, &inner].into_iter().zip(limits) {
+                fs::write(group.join(FILE), limit).unwrap();
+            }
+            least_limit(&groups, Path::new(MOUNT), FILE)
+        };
+        let limits = [found(["max", "max"]), found(["7", "max"]), found(["max", "5"]), found(["7", "3"])];
+        // Now it makes its namespace: its group is the root of what it sees, with the limit of that alone.
+        let mut stdin = process.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, b"\n").unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(process.stdout.take().unwrap()));
+        let seen = lines.find_map(|line| line.ok().filter(|line| line.starts_with("0::"))).unwrap_or_default();
+        let root = PathBuf::from(format!("/proc/{pid}/root")).join(container.strip_prefix("/").unwrap());
+        let within = least_limit(&seen, &root, FILE);
+        drop(stdin);
+        process.wait().unwrap();
+        for group in [&inner, &outer, &container] {
+            fs::remove_dir(group).unwrap();
+        }
+        assert!(groups.contains(&format!("0::/{name}/inner\n")), "{groups}");
+        assert_eq!(limits, [None, Some(7), Some(5), Some(3)]);
+        if seen.is_empty() {
+            eprintln!("skipped: no namespace of control groups may be made here");
+        } else {
+            assert_eq!((seen.as_str(), within), ("0::/", Some(3)));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! ([`crate::published::Entry::request`]). Neither end believes the other: whatever the words say, reading them gives a
 //! request or an answer of bounded size, which is copied out whole before it is looked at.
 
+use core::fmt::{self, Write};
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -12,6 +13,7 @@ use core::sync::atomic::{
 };
 
 use crate::steering::STEERING_OFFSET;
+use crate::text::Text;
 
 /// Where it begins in a segment.
 pub const MAILBOX_OFFSET: usize = 2048;
@@ -103,8 +105,8 @@ pub struct Request {
     pub command: u64,
     /// What it means by them.
     pub arguments: [u64; ARGUMENTS],
-    /// At most [`REQUEST_TEXT_BYTES`], cut where it is longer.
-    pub text: String,
+    /// A path, where it takes one.
+    pub text: Text<REQUEST_TEXT_BYTES>,
 }
 
 /// An answer.
@@ -114,15 +116,15 @@ pub struct Answer {
     pub status: u64,
     /// As the command has them.
     pub values: [u64; VALUES],
-    /// At most [`ANSWER_TEXT_BYTES`], cut where it is longer.
-    pub text: String,
+    /// Why it was refused.
+    pub text: Text<ANSWER_TEXT_BYTES>,
 }
 
 impl Answer {
     /// A refusal.
     #[must_use]
-    pub fn refused(why: impl Into<String>) -> Self {
-        Self { status: 1, values: [0; VALUES], text: why.into() }
+    pub fn refused(why: impl fmt::Display) -> Self {
+        Self { status: 1, values: [0; VALUES], text: Text::of(why) }
     }
 }
 
@@ -166,7 +168,7 @@ impl Mailbox<'_> {
         for (place, value) in self.0[word::VALUE..].iter().zip(answer.values) {
             place.store(value, Relaxed);
         }
-        for (place, value) in self.0[word::ANSWER_TEXT..].iter().zip(words::<ANSWER_TEXT_BYTES>(&answer.text)) {
+        for (place, value) in self.0[word::ANSWER_TEXT..].iter().zip(words(&answer.text)) {
             place.store(value, Relaxed);
         }
         // Release: who sees it answered sees the answer.
@@ -177,7 +179,7 @@ impl Mailbox<'_> {
 impl Request {
     /// What is to be written from [`word::CLIENT_PID`] on.
     pub(crate) fn words(&self, client_pid: u64) -> Vec<u64> {
-        let text = words::<REQUEST_TEXT_BYTES>(&self.text);
+        let text = words(&self.text);
         [client_pid, self.command].into_iter().chain(self.arguments).chain(text).collect()
     }
 }
@@ -194,18 +196,38 @@ impl Answer {
     }
 }
 
-/// As much of `text` as fits `BYTES`, in whole characters, padded with zeros.
-fn words<const BYTES: usize>(text: &str) -> impl Iterator<Item = u64> {
-    let text = &text[..text.floor_char_boundary(BYTES)];
+/// `text`, padded with zeros.
+fn words<const BYTES: usize>(text: &Text<BYTES>) -> impl Iterator<Item = u64> {
     let mut bytes = [0; BYTES];
     bytes[..text.len()].copy_from_slice(text.as_bytes());
     (0..BYTES / 8).map(move |index| u64::from_ne_bytes(core::array::from_fn(|byte| bytes[index * 8 + byte])))
 }
 
 /// A text that the other end wrote: up to the first zero, and with nothing in it that a terminal would obey.
-fn text(words: impl Iterator<Item = u64>) -> String {
-    let bytes: Vec<u8> = words.flat_map(u64::to_ne_bytes).take_while(|&byte| byte != 0).collect();
-    String::from_utf8_lossy(&bytes).replace(char::is_control, "?")
+fn text<const BYTES: usize>(words: impl Iterator<Item = u64>) -> Text<BYTES> {
+    let mut bytes = [0; BYTES];
+    for (place, byte) in bytes.iter_mut().zip(words.flat_map(u64::to_ne_bytes).take_while(|&byte| byte != 0)) {
+        *place = byte;
+    }
+    let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(BYTES);
+    Text::of(Harmless(&bytes[..length]))
+}
+
+/// Bytes as a text: `?` for what controls a terminal, U+FFFD for what is no UTF-8.
+struct Harmless<'a>(&'a [u8]);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                f.write_char(if c.is_control() { '?' } else { c })?;
+            }
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -223,8 +245,11 @@ mod tests {
     #[test]
     fn requests_and_answers_come_out_as_they_went_in_and_long_texts_are_cut_at_a_character() {
         let memory = memory();
-        let request =
-            Request { command: 7, arguments: [1, 2, 3, 4, 5, 6], text: "arena ".to_owned() + &"ö".repeat(200) };
+        let request = Request {
+            command: 7,
+            arguments: [1, 2, 3, 4, 5, 6],
+            text: Text::of("arena ".to_owned() + &"ö".repeat(200)),
+        };
         for (place, word) in memory[word::CLIENT_PID..].iter().zip(request.words(42)) {
             place.store(word, Relaxed);
         }
@@ -232,14 +257,12 @@ mod tests {
         memory[word::SEQUENCE].store(1, Relaxed);
         let taken = Mailbox(&memory).take(1).unwrap();
         assert_eq!((taken.command, taken.arguments), (7, request.arguments));
-        assert_eq!(taken.text, "arena ".to_owned() + &"ö".repeat(61));
-        let answer = Answer { status: 0, values: [9, 8, 7, 6], text: "x".repeat(ANSWER_TEXT_BYTES) };
+        assert_eq!(*taken.text, "arena ".to_owned() + &"ö".repeat(61));
+        let answer = Answer { status: 0, values: [9, 8, 7, 6], text: Text::of("x".repeat(ANSWER_TEXT_BYTES)) };
         Mailbox(&memory).answer(1, &answer);
         assert_eq!(Answer::of(&copied(&memory)), answer);
         assert_eq!(memory[word::ANSWERED].load(Relaxed), 1);
-        let long = Answer { text: "x".repeat(ANSWER_TEXT_BYTES + 9), ..answer.clone() };
-        Mailbox(&memory).answer(2, &long);
-        assert_eq!(Answer::of(&copied(&memory)), answer);
+        assert_eq!(Answer::refused("x".repeat(ANSWER_TEXT_BYTES + 9)).text, answer.text);
     }
 
     #[test]

@@ -398,19 +398,21 @@ impl<'a> Reader<'a> {
         let base = layout::phases_offset(self.shape.slots) + index * PHASE_STRIDE;
         let field = |offset: usize| self.word(base + offset);
         let kind = field(offset_of!(PhaseRecord, kind)).checked_sub(1)?;
-        let ended = field(offset_of!(PhaseRecord, ended)) == 1;
+        let state = || field(offset_of!(PhaseRecord, state));
+        let ended = state() == layout::PHASE_ENDED;
         let begin = self.counters_at(base + offset_of!(PhaseRecord, begin));
-        // An open phase has come as far as the process has.
-        let (end, peaks) = if ended {
+        // An open phase has come as far as the process has: if it is still open afterwards, for what is counted while a phase's
+        // figures are put in is not the phase's.
+        let is_open = || state() == layout::PHASE_OPEN;
+        let so_far = is_open().then(|| (self.totals(), self.peaks())).filter(|_| is_open());
+        let (end, peaks) = so_far.unwrap_or_else(|| {
             let peaks = Peaks {
                 objects: field(offset_of!(PhaseRecord, peak_objects)).cast_signed(),
                 bytes: field(offset_of!(PhaseRecord, peak_bytes)).cast_signed(),
                 ..self.peak_errors()
             };
             (self.counters_at(base + offset_of!(PhaseRecord, end)), peaks)
-        } else {
-            (self.totals(), self.peaks())
-        };
+        });
         let set = field(offset_of!(PhaseRecord, gauges_set));
         let mut gauges = [None; MAX_GAUGES];
         for (gauge, value) in gauges.iter_mut().enumerate().filter(|(gauge, _)| set & (1 << gauge) != 0) {
@@ -470,7 +472,7 @@ pub struct Peaks {
 pub struct PhaseReading {
     /// The writer's number for the kind of phase.
     pub kind: u64,
-    /// Whether it has ended; else `end` and `peaks` are of now.
+    /// Whether it has ended. If it has not, `end` and `peaks` are of now, or of when its totals were taken.
     pub ended: bool,
     /// When it began.
     pub begin_at: Anchor,

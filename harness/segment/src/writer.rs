@@ -366,12 +366,14 @@ impl Phase {
         self.writer.snapshot(&record.end);
         record.units.store(units, Relaxed);
         record.checksum.store(checksum, Relaxed);
+        // Release: a reader that sees it closed sees the totals.
+        record.state.store(layout::PHASE_CLOSED, Release);
     }
 
     /// Declares the record complete. Release: a reader that sees it ended sees all of it, but for figures recorded later.
     pub fn end(&self) {
         if let Some(record) = self.record {
-            record.ended.store(1, Release);
+            record.state.store(layout::PHASE_ENDED, Release);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Carrying changes out, one at a time: what was asked for, and what the soft limit does meanwhile.
 
-use std::ffi::CString;
+use std::ffi::CStr;
+use std::fmt;
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
@@ -9,9 +10,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use heapgate_segment::layout::Level;
-use heapgate_segment::mailbox::{Answer, Command, Request};
+use heapgate_segment::mailbox::{Answer, Command, REQUEST_TEXT_BYTES, Request};
 use heapgate_segment::setting::Setting;
 use heapgate_segment::steering::SharedSteering;
+use heapgate_segment::text::Text;
 
 use super::jemalloc::{self, Decay, JemallocError};
 use super::pressure::Caller;
@@ -26,14 +28,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Near the soft limit: a thread can fill some 20 MB in this time.
 const LOOK_NEAR_EVERY: Duration = Duration::from_millis(10);
 
-/// The most that decay may take while the soft limit asks for a shorter one.
+/// The most that decay may take while the soft limit asks for a shorter one: long enough that what a program frees and allocates
+/// again in turn, as one batch after the other does, is not given back in between.
 const SHORT_DECAY_MS: i64 = 1000;
 
-/// And from the step of purging on, which does the rest.
-const SHORTER_DECAY_MS: i64 = 100;
-
-/// And near the limit, where what is freed must not add up between two purges. Each free that empties a page is a call of the
-/// kernel then, which costs a quarter of the throughput of a busy program (docs/steering.md), so not before.
+/// And at the limit. Each free that empties a page is a call of the kernel then, and each use of it a fault, which costs a busy
+/// program a quarter of its throughput (docs/steering.md); so not before.
 const SHORTEST_DECAY_MS: i64 = 0;
 
 /// What is asked for, apart from what the soft limit makes of it.
@@ -42,6 +42,16 @@ struct Wanted {
     dirty_decay_ms: i64,
     muzzy_decay_ms: i64,
     background_thread: bool,
+}
+
+impl Wanted {
+    /// Whether background threads purge while a step is in force. From the first one on where pages were kept for good: as soon as
+    /// there is a decay and no such thread, jemalloc gives an extent of 8 MiB or more back at each free
+    /// (`opt.oversize_threshold`), which costs as much as a decay of 0 (docs/steering.md).
+    fn needs_background(&self, step: Step) -> bool {
+        let keeps_for_good = self.dirty_decay_ms < 0 || self.muzzy_decay_ms < 0;
+        self.background_thread || step >= Step::Background || (step > Step::Calm && keeps_for_good)
+    }
 }
 
 struct Steer {
@@ -71,7 +81,7 @@ pub(super) fn start(limit: Option<u64>, callback: Option<Callback>) -> Result<()
     // Here, not in the agent: it allocates to find out.
     let in_use = serves();
     if !in_use && limit.is_some() {
-        return Err(ControlError::Refused(format!("a soft limit: {}", JemallocError::NotInUse)));
+        return Err(JemallocError::NotInUse.into());
     }
     let caller = callback.map(Caller::start).transpose().map_err(ControlError::Thread)?;
     let mut steer = lock()?;
@@ -130,15 +140,15 @@ fn lock() -> Result<MutexGuard<'static, Steer>, ControlError> {
 
 impl From<JemallocError> for ControlError {
     fn from(error: JemallocError) -> Self {
-        Self::Refused(error.to_string())
+        Self::Jemalloc(error)
     }
 }
 
-fn refused<T>(why: &str) -> Result<T, ControlError> {
-    Err(ControlError::Refused(why.to_owned()))
+fn refused<T>(why: &'static str) -> Result<T, ControlError> {
+    Err(ControlError::Refused(why))
 }
 
-pub(super) fn set(setting: Setting, value: i64, path: &str) -> Result<i64, ControlError> {
+pub(super) fn set(setting: Setting, value: i64, path: &CStr) -> Result<i64, ControlError> {
     let result = if attach::is_forked() {
         Err(ControlError::Forked)
     } else if setting.takes(value) {
@@ -194,7 +204,7 @@ const NO_SEGMENT: &str = "this process has no segment: it is neither published n
 const NO_TRACE: &str = "this process writes no trace lines: it was not started with HEAPGATE_TRACE=1";
 
 impl Steer {
-    fn set(&mut self, setting: Setting, value: i64, path: &str) -> Result<i64, ControlError> {
+    fn set(&mut self, setting: Setting, value: i64, path: &CStr) -> Result<i64, ControlError> {
         let of_jemalloc = !matches!(setting, Setting::Level | Setting::TraceIntervalMs);
         if of_jemalloc && !serves() {
             return Err(JemallocError::NotInUse.into());
@@ -212,10 +222,15 @@ impl Steer {
                 Ok(value_now)
             }
             Setting::BackgroundThread => {
-                let on = jemalloc::set_background_thread(value != 0 || self.step() >= Step::Background)?;
-                if let Some(wanted) = &mut self.wanted {
-                    wanted.background_thread = value != 0;
-                }
+                let step = self.step();
+                let on = match &mut self.wanted {
+                    Some(wanted) => {
+                        let before = std::mem::replace(&mut wanted.background_thread, value != 0);
+                        jemalloc::set_background_thread(wanted.needs_background(step))
+                            .inspect_err(|_| wanted.background_thread = before)?
+                    }
+                    None => jemalloc::set_background_thread(value != 0)?,
+                };
                 Ok(on.into())
             }
             Setting::Purge => {
@@ -239,11 +254,10 @@ impl Steer {
             }
             Setting::HeapProfile => Ok(jemalloc::set_heap_profile(value != 0)?.into()),
             Setting::HeapProfileDump => {
-                let Ok(path) = CString::new(path) else { return refused("a path can't have a zero byte") };
                 if path.is_empty() {
                     return refused("it takes the path of a file");
                 }
-                jemalloc::dump_heap_profile(&path)?;
+                jemalloc::dump_heap_profile(path)?;
                 Ok(1)
             }
             Setting::SoftLimitBytes => {
@@ -277,15 +291,15 @@ impl Steer {
             },
         };
         let (dirty, muzzy) = (shortened(wanted.dirty_decay_ms, step), shortened(wanted.muzzy_decay_ms, step));
-        let background = wanted.background_thread || step >= Step::Background;
+        let background = wanted.needs_background(step);
         // Kept also if jemalloc refuses: it is what the program is to come back to.
         if step > Step::Calm {
             self.wanted = Some(wanted);
         }
         let values = [
+            (Setting::BackgroundThread, jemalloc::set_background_thread(background)?.into()),
             (Setting::DirtyDecayMs, jemalloc::set_decay_ms(Decay::Dirty, dirty)?),
             (Setting::MuzzyDecayMs, jemalloc::set_decay_ms(Decay::Muzzy, muzzy)?),
-            (Setting::BackgroundThread, jemalloc::set_background_thread(background)?.into()),
         ];
         if let Some(steering) = steering() {
             for (setting, value) in values {
@@ -330,16 +344,18 @@ impl Steer {
                 }
             };
             if let Err(error) = done {
-                self.complain(&error.to_string());
+                self.complain(error);
             }
         }
         is_near
     }
 
     /// Says once that the soft limit can't be kept.
-    fn complain(&mut self, why: &str) {
+    fn complain(&mut self, why: impl fmt::Display) {
+        const MOST_BYTES: usize = 512;
         if !std::mem::replace(&mut self.has_complained, true) {
-            say(&format!("heapgate: the soft limit can't be kept: {why}; the program runs on\n"));
+            let what = format_args!("heapgate: the soft limit can't be kept: {why}; the program runs on\n");
+            say(&Text::<MOST_BYTES>::of(what));
         }
     }
 }
@@ -348,9 +364,8 @@ impl Steer {
 fn shortened(wanted_ms: i64, step: Step) -> i64 {
     let most = match step {
         Step::Calm => return wanted_ms,
-        Step::Decay => SHORT_DECAY_MS,
-        Step::Purge => SHORTER_DECAY_MS,
-        Step::Background | Step::Callback => SHORTEST_DECAY_MS,
+        Step::Decay | Step::Purge | Step::Background => SHORT_DECAY_MS,
+        Step::Callback => SHORTEST_DECAY_MS,
     };
     if wanted_ms < 0 { most } else { wanted_ms.min(most) }
 }
@@ -369,18 +384,18 @@ pub(crate) fn obey(request: &Request) -> Option<Answer> {
         return None;
     }
     let [number, value, ..] = request.arguments;
-    let known = || {
-        Setting::from_number(number)
-            .ok_or_else(|| ControlError::Refused(format!("this process knows no setting number {number}")))
-    };
+    let known = || Setting::from_number(number).ok_or(ControlError::Unknown(number));
+    let mut path = [0; REQUEST_TEXT_BYTES + 1];
+    path[..request.text.len()].copy_from_slice(request.text.as_bytes());
+    let path = CStr::from_bytes_until_nul(&path).unwrap_or_default();
     let result = match Command::from_word(request.command)? {
-        Command::SetSetting => known().and_then(|setting| set(setting, value.cast_signed(), &request.text)),
+        Command::SetSetting => known().and_then(|setting| set(setting, value.cast_signed(), path)),
         Command::GetSetting => known().and_then(get),
         _ => return None,
     };
     Some(match result {
-        Ok(value) => Answer { status: 0, values: [value.cast_unsigned(), 0, 0, 0], text: String::new() },
-        Err(error) => Answer::refused(error.to_string()),
+        Ok(value) => Answer { values: [value.cast_unsigned(), 0, 0, 0], ..Answer::default() },
+        Err(error) => Answer::refused(error),
     })
 }
 
@@ -389,13 +404,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn background_threads_come_with_their_step_or_with_the_first_where_pages_were_kept_for_good() {
+        for (dirty_decay_ms, muzzy_decay_ms, background_thread, first) in [
+            (10_000, 0, false, Step::Background),
+            (-1, 0, false, Step::Decay),
+            (10_000, -1, false, Step::Decay),
+            (10_000, 0, true, Step::Calm),
+        ] {
+            let wanted = Wanted { dirty_decay_ms, muzzy_decay_ms, background_thread };
+            assert!(Step::ALL.iter().all(|&step| wanted.needs_background(step) == (step >= first)), "{wanted:?}");
+        }
+    }
+
+    #[test]
     fn a_step_shortens_decay_and_never_lengthens_it() {
         for (wanted, step, in_force) in [
             (-1, Step::Calm, -1),
             (10_000, Step::Calm, 10_000),
             (-1, Step::Decay, SHORT_DECAY_MS),
-            (10_000, Step::Purge, SHORTER_DECAY_MS),
-            (10_000, Step::Background, SHORTEST_DECAY_MS),
+            (10_000, Step::Background, SHORT_DECAY_MS),
+            (10_000, Step::Callback, SHORTEST_DECAY_MS),
             (0, Step::Callback, 0),
             (50, Step::Purge, 50),
         ] {

@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 use std::fmt;
-use std::io;
 use std::ptr::{from_mut, null_mut};
 
 use heapgate_segment::setting::Setting;
@@ -11,13 +10,25 @@ use tikv_jemalloc_sys::{mallctl, mallctlbymib, mallctlnametomib};
 /// jemalloc's number for "all arenas" in `arena.<i>` names (`MALLCTL_ARENAS_ALL`).
 const ALL_ARENAS: usize = 4096;
 
-/// Why jemalloc did not do something.
-#[derive(Debug)]
-pub(crate) enum JemallocError {
+/// Why jemalloc did not do something. Saying it allocates nothing: the agent does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JemallocError {
     /// It refused a control.
-    Refused { control: &'static CStr, error: io::Error },
+    Refused {
+        /// Its name.
+        control: &'static CStr,
+        /// The system's number for why.
+        errno: i32,
+    },
     /// What was written is not what is read back.
-    ReadBack { control: &'static CStr, wanted: i64, found: i64 },
+    ReadBack {
+        /// The control's name.
+        control: &'static CStr,
+        /// What was written.
+        wanted: i64,
+        /// What is read.
+        found: i64,
+    },
     /// It has no heap profiler.
     NoProfiler,
     /// It has one, which was not switched on at the start.
@@ -28,9 +39,11 @@ pub(crate) enum JemallocError {
 
 impl fmt::Display for JemallocError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |control: &CStr| control.to_str().unwrap_or_default().to_owned();
+        let name = |control: &'static CStr| control.to_str().unwrap_or_default();
         match self {
-            Self::Refused { control, error } => write!(f, "jemalloc refused {}: {error}", name(control)),
+            Self::Refused { control, errno } => {
+                write!(f, "jemalloc refused {}: {}", name(control), SystemError(*errno))
+            }
             Self::ReadBack { control, wanted, found } => {
                 write!(f, "jemalloc's {} is {found} after it was set to {wanted}", name(control))
             }
@@ -45,6 +58,19 @@ impl fmt::Display for JemallocError {
     }
 }
 
+/// A number of the system's, with what it means, as [`std::io::Error`] says it, which allocates for it.
+struct SystemError(i32);
+
+impl fmt::Display for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0_u8; 128];
+        // SAFETY: the buffer is valid for its length, and the call ends what it writes with a zero.
+        let code = unsafe { libc::strerror_r(self.0, text.as_mut_ptr().cast(), text.len()) };
+        let said = CStr::from_bytes_until_nul(&text).ok().filter(|_| code == 0).and_then(|text| text.to_str().ok());
+        write!(f, "{} (os error {})", said.unwrap_or("unknown"), self.0)
+    }
+}
+
 type Result<T> = std::result::Result<T, JemallocError>;
 
 /// A type that a control may have, of which any bits are a value.
@@ -55,7 +81,7 @@ impl Number for u64 {}
 impl Number for isize {}
 
 fn told(control: &'static CStr, code: i32) -> Result<()> {
-    if code == 0 { Ok(()) } else { Err(JemallocError::Refused { control, error: io::Error::from_raw_os_error(code) }) }
+    if code == 0 { Ok(()) } else { Err(JemallocError::Refused { control, errno: code }) }
 }
 
 fn read<T: Number>(control: &'static CStr) -> Result<T> {

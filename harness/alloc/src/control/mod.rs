@@ -15,14 +15,15 @@
 //!
 //! Requests come from the program itself ([`set`]), and, if it is published, from its own user's programs (`heapgate tune`),
 //! through its segment. They are carried out by the agent thread, or the thread that calls [`set`], one at a time.
-//! Neither holds a lock of the allocator while it asks for one of its controls, so its own allocations are like any other's.
-//! If the agent hangs, the program does not: nothing waits for it.
+//! The agent allocates nothing while it does, so it can't come back to the allocator that it changes. If it hangs, the program
+//! does not: nothing waits for it.
 
 mod apply;
 mod jemalloc;
 mod pressure;
 mod soft_limit;
 
+use std::ffi::CString;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use heapgate_segment::limit::{BadSoftLimit, SOFT_LIMIT_VARIABLE, SoftLimit, memo
 pub use heapgate_segment::setting::CONTROL_VARIABLE;
 use heapgate_segment::setting::Setting;
 
+pub use jemalloc::JemallocError;
 pub use pressure::Pressure;
 pub use soft_limit::Step;
 
@@ -46,8 +48,12 @@ pub enum ControlError {
         /// What it was to be.
         value: i64,
     },
-    /// Refused, by jemalloc or by what has to be there for it; the text says what was said.
-    Refused(String),
+    /// What has to be there for it is not; the text says what.
+    Refused(&'static str),
+    /// jemalloc refused.
+    Jemalloc(JemallocError),
+    /// There is no setting of that number.
+    Unknown(u64),
     /// Another change was going on for too long.
     Busy,
     /// The soft limit in the environment is none.
@@ -69,6 +75,8 @@ impl fmt::Display for ControlError {
                 write!(f, "{setting} can't be {value}; it takes {}", setting.expected())
             }
             Self::Refused(why) => f.write_str(why),
+            Self::Jemalloc(error) => error.fmt(f),
+            Self::Unknown(number) => write!(f, "this process knows no setting number {number}"),
             Self::Busy => f.write_str("another change has been going on for a second; try again"),
             Self::Variable(bad) => write!(f, "{SOFT_LIMIT_VARIABLE}: {bad}"),
             Self::NoLimit => f.write_str("the soft limit is a share of a limit that can't be read; give bytes"),
@@ -153,7 +161,7 @@ impl Control {
 /// # Errors
 /// Says why not, and then nothing was changed, or, where jemalloc refused one arena among several, said what.
 pub fn set(setting: Setting, value: i64) -> Result<i64, ControlError> {
-    apply::set(setting, value, "")
+    apply::set(setting, value, c"")
 }
 
 /// What a setting of this process is now.
@@ -169,7 +177,8 @@ pub fn get(setting: Setting) -> Result<i64, ControlError> {
 /// # Errors
 /// As [`set`].
 pub fn dump_heap_profile(path: &str) -> Result<(), ControlError> {
-    apply::set(Setting::HeapProfileDump, 1, path).map(|_| ())
+    let path = CString::new(path).map_err(|_| ControlError::Refused("a path can't have a zero byte"))?;
+    apply::set(Setting::HeapProfileDump, 1, &path).map(|_| ())
 }
 
 /// How long a change waits for another one.

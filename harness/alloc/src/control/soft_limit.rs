@@ -18,9 +18,9 @@ pub enum Step {
     Calm = 0,
     /// Freed pages go back sooner.
     Decay = 1,
-    /// Freed pages go back at once.
+    /// Unused pages are given back now and then.
     Purge = 2,
-    /// The allocator's background threads help.
+    /// The same more often, and the allocator's background threads help.
     Background = 3,
     /// The program was asked to give memory back.
     Callback = 4,

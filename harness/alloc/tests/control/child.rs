@@ -16,7 +16,7 @@ use heapgate_alloc::segment::published::{self, Buffer, Entry, RequestError};
 use heapgate_alloc::segment::setting::Setting;
 use heapgate_alloc::segment::steering::Steering;
 
-use crate::OBJECT;
+use crate::{OBJECT, by_agent, held};
 
 /// Names the scenario for a child.
 pub const SCENARIO: &str = "HEAPGATE_TEST_SCENARIO";
@@ -146,6 +146,8 @@ pub fn random_change(random: &mut impl FnMut(u64) -> u64) -> (Setting, i64) {
 
 static ASKED: AtomicU64 = AtomicU64::new(0);
 static RELIEVED: AtomicBool = AtomicBool::new(false);
+/// The callback does not return while it is.
+static CALLBACK_IS_HELD: AtomicBool = AtomicBool::new(false);
 
 /// What children do.
 pub fn run(scenario: &str) {
@@ -153,7 +155,14 @@ pub fn run(scenario: &str) {
     if scenario != "publish" {
         let told = |pressure: control::Pressure| {
             assert!(pressure.limit_bytes > 0);
-            if pressure.is_high { _ = ASKED.fetch_add(1, Relaxed) } else { RELIEVED.store(true, Relaxed) }
+            if pressure.is_high {
+                _ = ASKED.fetch_add(1, Relaxed)
+            } else {
+                RELIEVED.store(true, Relaxed)
+            }
+            while CALLBACK_IS_HELD.load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         };
         Control::new().on_pressure(told).start().expect("started");
         assert!(matches!(Control::new().start(), Err(control::ControlError::Started)));
@@ -165,8 +174,14 @@ pub fn run(scenario: &str) {
     let mut leak = Vec::new();
     let mut peak = 0;
     let mut groups = None;
+    let mut arena = 0;
     for question in std::io::stdin().lines() {
         let question = question.expect("text");
+        let mut is_answered = false;
+        let mut return_line = |answer: &dyn std::fmt::Display| {
+            println!("{answer}");
+            is_answered = true;
+        };
         match question.split(' ').collect::<Vec<_>>()[..] {
             ["garbage"] => drop(megabytes(64)),
             ["churn"] => peak = churn(),
@@ -178,25 +193,35 @@ pub fn run(scenario: &str) {
                 let group = groups.and_then(|groups| groups.named(name)).expect("a group");
                 let bind = move || groups.expect("groups").bind_thread(group);
                 std::thread::spawn(bind).join().expect("it ends").expect("bound");
-                return_line("bound");
+                return_line(&"bound");
             }
-            ["asked"] => return_line(ASKED.load(Relaxed)),
-            ["relieved"] => return_line(RELIEVED.load(Relaxed)),
-            ["peak"] => return_line(peak),
+            ["hold", "callback"] => CALLBACK_IS_HELD.store(true, Relaxed),
+            ["release", "callback"] => CALLBACK_IS_HELD.store(false, Relaxed),
+            ["watch", "agent"] => by_agent::watch(),
+            ["held", "arena"] => arena = held::arena(),
+            ["work"] => {
+                held::work(arena);
+                return_line(&"done");
+            }
+            ["release", "agent"] => held::release(),
+            ["calls"] => return_line(&by_agent::calls()),
+            ["asked"] => return_line(&ASKED.load(Relaxed)),
+            ["relieved"] => return_line(&RELIEVED.load(Relaxed)),
+            ["peak"] => return_line(&peak),
             ["decays"] => {
                 let decay = |setting| control::get(setting).expect("known");
-                return_line(format!("{} {}", decay(Setting::DirtyDecayMs), decay(Setting::MuzzyDecayMs)));
+                return_line(&format!("{} {}", decay(Setting::DirtyDecayMs), decay(Setting::MuzzyDecayMs)));
             }
             ["set", name, value] => {
                 let setting = Setting::ALL.into_iter().find(|setting| setting.name() == name).expect("a setting");
                 match control::set(setting, value.parse().expect("a number")) {
-                    Ok(value) => return_line(value),
-                    Err(error) => return_line(error),
+                    Ok(value) => return_line(&value),
+                    Err(error) => return_line(&error),
                 }
             }
             _ => panic!("no question {question}"),
         }
-        if matches!(question.as_str(), "garbage" | "churn" | "leak" | "drop" | "groups" | "refresh") {
+        if !is_answered {
             println!();
         }
     }
@@ -206,10 +231,6 @@ pub fn run(scenario: &str) {
 fn three_groups() -> Running {
     let groups = Groups::new().group("control", 1, Decay::UNCHANGED).group("strict", 1, Decay::STRICT);
     groups.group("dirty", 1, Decay { dirty_ms: Some(77), muzzy_ms: None }).start().expect("groups")
-}
-
-fn return_line(answer: impl std::fmt::Display) {
-    println!("{answer}");
 }
 
 /// Each thread has an arena of its own; one after the other fills it with what it frees at once. Returns the most that was
@@ -251,7 +272,7 @@ fn load() {
     let is_over = AtomicBool::new(false);
     let (allocated, freed) = (AtomicU64::new(0), AtomicU64::new(0));
     println!("ready");
-    let longest_purge = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (is_over, allocated, freed) = (&is_over, &allocated, &freed);
             scope.spawn(move || {
@@ -276,24 +297,17 @@ fn load() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 33) % below
             };
-            let mut longest_purge = Duration::ZERO;
             for _ in 0..CHANGES {
                 let (setting, value) = random_change(&mut random);
-                let begin = Instant::now();
                 control::set(setting, value).unwrap_or_else(|error| panic!("{setting} = {value}: {error}"));
-                if setting == Setting::Purge {
-                    longest_purge = longest_purge.max(begin.elapsed());
-                }
             }
-            longest_purge
         });
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).expect("text");
         assert_eq!(line, "end\n");
-        let longest = changes.join().expect("all were made");
+        changes.join().expect("all were made");
         is_over.store(true, Relaxed);
-        longest
     });
-    println!("{CHANGES} {} {} {}", allocated.load(Relaxed), freed.load(Relaxed), longest_purge.as_nanos());
+    println!("{CHANGES} {} {}", allocated.load(Relaxed), freed.load(Relaxed));
     let _ = std::io::stdin().read_line(&mut String::new());
 }

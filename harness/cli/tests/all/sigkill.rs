@@ -4,14 +4,14 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::common::processes::Running;
+use crate::common::processes::{Running, wait_for};
 use crate::common::segment::Segment;
 use heapgate_segment::layout::Level;
 use heapgate_segment::reader::{Reader, Totals};
 
 const KILLS: u64 = 200;
-/// From before `main` into the measured phase.
-const LATEST: Duration = Duration::from_millis(200);
+/// Phases that have begun when the measured one has.
+const UP_TO_MEASURED: usize = 3;
 const POLL: Duration = Duration::from_millis(3);
 
 /// What a process had counted when it was looked at.
@@ -90,17 +90,33 @@ fn random(index: u64) -> u64 {
     index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
 }
 
-/// Starts a trial, looks at it now and then, kills it after `life`, and returns the last reading. Three steps of
-/// warm-up and twelve measured: a fast machine gets through all phases within the time, so deaths are spread over them.
-fn kill_after(life: Duration, variant: &str, allocator: &str, level: Level) -> Reading {
+/// A trial: workload, allocator, level.
+type Program = (&'static str, &'static str, Level);
+
+/// Starts a trial. Three steps of warm-up and twelve measured: about as long as what comes before them.
+fn start_trial((variant, allocator, level): Program) -> (Segment, Running) {
     let segment = Segment::new(level);
     let mut command = Command::new(crate::common::HEAPGATE);
     command.args(["trial", variant, "--param", "document=repeated", "--steps", "12"]);
     command.env("HEAPGATE_ALLOCATOR", allocator).env("TOKENIZERS_PARALLELISM", "false");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     segment.give_to(&mut command);
-    let start = Instant::now();
     let process = Running::new(command.spawn().expect("start"));
+    (segment, process)
+}
+
+/// How long it takes here, now, from before `main` into the measured phase.
+fn time_to_measure(program: Program) -> Duration {
+    let start = Instant::now();
+    let (segment, _process) = start_trial(program);
+    wait_for("the measured phase", || (segment.reader().phases().len() >= UP_TO_MEASURED).then_some(()));
+    start.elapsed()
+}
+
+/// Starts a trial, looks at it now and then, kills it after `life`, and returns the last reading.
+fn kill_after(life: Duration, program: Program) -> Reading {
+    let start = Instant::now();
+    let (segment, process) = start_trial(program);
     let mut last = Reading::take(segment.reader());
     while start.elapsed() < life {
         sleep(POLL.min(life.saturating_sub(start.elapsed())));
@@ -127,12 +143,14 @@ fn counts_survive_200_kills_at_random_instants() {
         ("tokenize/wordpiece-heap", "region", Level::Sampled),
         ("tokenize/tiktoken-cl100k", "system", Level::Exact),
     ];
+    // Half of them die before the measured phase, if the machine stays as fast as it is.
+    let latest = programs.map(|program| 2 * time_to_measure(program));
     // By the number of phases that were reached.
     let mut reached = [0; 5];
     for kill in 0..KILLS {
-        let life = Duration::from_nanos(random(kill) % LATEST.as_nanos() as u64);
-        let (variant, allocator, level) = programs[kill as usize % programs.len()];
-        let dead = kill_after(life, variant, allocator, level);
+        let index = kill as usize % programs.len();
+        let life = Duration::from_nanos(random(kill) % latest[index].as_nanos() as u64);
+        let dead = kill_after(life, programs[index]);
         reached[dead.phases.len()] += 1;
     }
     println!("killed before the first phase, in set-up, warm-up, measurement, drain: {reached:?}");

@@ -1,5 +1,5 @@
-//! A soft limit under a real limit of the kernel's: a control group of version 1, which takes root. (Version 2 is read by
-//! the same code, and was not to be had where this was written.)
+//! A soft limit under a real limit of the kernel's: a control group of version 1, which takes root. (That of version 2 is to be had
+//! only where version 1 has none; `heapgate_segment::limit` tests in real groups of version 2 how it is found.)
 
 use std::fs;
 use std::path::PathBuf;

@@ -5,6 +5,7 @@
 //! known. The method, and what it can't tell: docs/live-ab.md.
 
 pub mod compare;
+pub mod rollout_rule;
 pub mod window;
 
 pub use compare::{Answer, Comparison, Finding, Rollout, Standing};

@@ -50,7 +50,7 @@ fn version_4_of_a_slot_has_each_field_at_its_place() {
 #[test]
 fn version_4_of_a_phase_has_each_field_at_its_place() {
     assert_eq!(
-        offsets!(PhaseRecord: kind ended units checksum peak_objects peak_bytes begin_at end_at),
+        offsets!(PhaseRecord: kind state units checksum peak_objects peak_bytes begin_at end_at),
         [0, 8, 16, 24, 32, 40, 48, 64]
     );
     assert_eq!(offsets!(PhaseRecord: gauges_set gauges begin end), [80, 88, 408, 32_168]);

@@ -139,7 +139,7 @@ impl Entry {
             Seen::Late(waited) => Err(RequestError::NoAnswer(waited)),
             Seen::Yes => {
                 let answer = Answer::of(&client.mailbox()?);
-                if answer.status == 0 { Ok(Some(answer)) } else { Err(RequestError::Refused(answer.text)) }
+                if answer.status == 0 { Ok(Some(answer)) } else { Err(RequestError::Refused(answer.text.to_string())) }
             }
         }
     }
@@ -162,7 +162,7 @@ impl Entry {
     }
 
     fn ask_setting(&self, command: Command, setting: Setting, value: i64, text: &str) -> Result<i64, RequestError> {
-        let mut request = Request { command: command as u64, text: text.to_owned(), ..Request::default() };
+        let mut request = Request { command: command as u64, text: text.into(), ..Request::default() };
         request.arguments[..2].copy_from_slice(&[setting as u64, value.cast_unsigned()]);
         let answer = self.request(&request, CHANGED_WITHIN, &|| false)?;
         // Never cancelled.
@@ -212,7 +212,8 @@ impl Entry {
         is_cancelled: &dyn Fn() -> bool,
         read: &dyn Fn() -> Result<T, RequestError>,
     ) -> Result<T, RequestError> {
-        let request = |command: Command, arguments| Request { command: command as u64, arguments, text: String::new() };
+        let request =
+            |command: Command, arguments| Request { command: command as u64, arguments, ..Request::default() };
         if !self.is_alive() {
             return Err(RequestError::Ended);
         }

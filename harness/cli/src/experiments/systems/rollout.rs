@@ -1,6 +1,7 @@
 //! E24: old and new version side by side, with a verdict.
 
 use heapgate_core::experiment::{Body, Experiment, Scene, Stage};
+use heapgate_core::live::rollout_rule::{MARGIN, WINDOWS, interval};
 use heapgate_core::metric::MetricId;
 use heapgate_core::report::Report;
 
@@ -16,11 +17,6 @@ pub static E24: Experiment = Experiment {
             `improved`, 15 % more for `worse`. A leak of 3 % of all bytes is in the old version, in the new one, or in none.",
     body: Body::Scenario { run: play },
 };
-
-/// As the dashboards have them (`dashboards/src/rollout.rs`): what counts, over how many windows, and Student's t for those.
-const MARGIN: f64 = 0.15;
-const WINDOWS: u64 = 6;
-const STUDENT: f64 = 2.57;
 
 const SIGNALS: [(&str, MetricId); 3] = [
     ("time in the allocator", MetricId::StallShare),
@@ -68,13 +64,5 @@ fn change(base: &Report, new: &Report, metric: MetricId) -> Option<[f64; 2]> {
         report.trials.iter().filter_map(|trial| (metric.metric().read)(trial)).collect()
     };
     let (base, new) = (values(base), values(new));
-    let logs: Vec<f64> = base.iter().zip(&new).map(|(base, new)| (new / base).clamp(0.01, 100.0).ln()).collect();
-    if logs.len() < WINDOWS as usize || logs.iter().any(|log| log.is_nan()) {
-        return None;
-    }
-    let n = logs.len() as f64;
-    let mean = logs.iter().sum::<f64>() / n;
-    let deviation = (logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let error = STUDENT * deviation / (n - 1.0).sqrt();
-    Some([(mean - error).exp(), (mean + error).exp()])
+    interval(&base.iter().zip(&new).map(|(base, new)| new / base).collect::<Vec<_>>())
 }
