@@ -2,11 +2,12 @@
 """Runs the service with groups under load, and `heapgate ab --live` beside it, a number of times.
 
 With the same settings in both groups (the default) this is an A/A: how often is a difference found where there is none?
-With --groups control=1,strict=1 it is found, or it is not.
+With --groups control=1,strict=1 it is found, or it is not; with --slow same=2000 one group is worse for certain, and has to lose.
 
     cargo build --release && cargo build --release -p tokenizer-service
     examples/service/live_ab.py --runs 20 --seconds 120
     examples/service/live_ab.py --runs 1 --seconds 300 --groups control=1,strict=1
+    examples/service/live_ab.py --runs 5 --seconds 300 --slow same=2000 --until-decided
 """
 
 import argparse
@@ -45,7 +46,8 @@ def load(address, seed, rate, stop):
 def run(arguments, number, folder):
     environment = dict(os.environ, HEAPGATE_RUNTIME_DIR=folder, HEAPGATE_LEVEL=arguments.level)
     service = subprocess.Popen(
-        [arguments.service, "--listen", "127.0.0.1:0", f"--groups={arguments.groups}"],
+        [arguments.service, "--listen", "127.0.0.1:0", f"--groups={arguments.groups}",
+         *(["--slow-group", arguments.slow] if arguments.slow else [])],
         env=environment, stdout=subprocess.PIPE, text=True)
     stop = threading.Event()
     try:
@@ -58,7 +60,7 @@ def run(arguments, number, folder):
             thread.start()
         time.sleep(arguments.settle)
         command = [arguments.heapgate, "ab", "--live", "tokenizer", "--json", "--duration", str(arguments.seconds),
-                   "--window", arguments.window]
+                   "--window", arguments.window, *(["--until-decided"] if arguments.until_decided else [])]
         result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
         stop.set()
         for thread in threads:
@@ -82,11 +84,13 @@ def main():
     parser.add_argument("--rate", type=float, default=100, help="requests a second, of all connections")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--groups", default="control=1,same=1")
+    parser.add_argument("--slow", metavar="NAME=MICROSECONDS", help="more work in the allocator for each request of a group")
+    parser.add_argument("--until-decided", action="store_true", help="end a run as soon as all is decided")
     parser.add_argument("--level", default="sampled")
     parser.add_argument("--service", default="target/release/tokenizer-service")
     parser.add_argument("--heapgate", default="target/release/heapgate")
     arguments = parser.parse_args()
-    found = 0
+    found, winners = 0, {}
     for number in range(arguments.first, arguments.first + arguments.runs):
         with tempfile.TemporaryDirectory() as folder:
             report = run(arguments, number, folder)
@@ -99,6 +103,13 @@ def main():
             print(f"run {number + 1}: {comparison['side']} {comparison['metric']}: {comparison['finding']}, "
                   f"{percent('change')} ({percent('change_low')} to {percent('change_high')}), "
                   f"{comparison['pairs']} pairs in blocks of {comparison['block']}", flush=True)
+        took = report["windows"] * report["window_s"]
+        winners.setdefault(report["winner"], []).append(took)
+        print(f"run {number + 1}: {'decided' if report['decided'] else 'undecided'}, winner {report['winner']}, "
+              f"{report['windows']} windows, {took:.0f} s", flush=True)
+    for winner, seconds in winners.items():
+        print(f"winner {winner} in {len(seconds)} of {arguments.runs} runs, after "
+              f"{', '.join(f'{each:.0f}' for each in sorted(seconds))} s")
     print(f"a difference was found in {found} of {arguments.runs} runs")
     return 0
 

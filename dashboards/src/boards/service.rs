@@ -3,12 +3,13 @@
 use heapgate_prometheus::catalogue::MetricId::{
     self, AgentDropped, AgentProcesses, AllocatedBytes, Allocations, ArenasOpen, BackgroundThread, DeallocatedBytes,
     Deallocations, Decay, FailedAllocations, GroupAllocations, GroupArenas, GroupDirty, GroupLiveBytes, GroupPurged,
-    GroupResident, GroupStalls, JemallocActive, JemallocAllocated, JemallocMadvises, JemallocMapped, JemallocMetadata,
-    JemallocPurged, JemallocPurges, JemallocResident, JemallocRetained, Level, LiveBytes, LiveObjects, PeakLiveObjects,
-    PhaseStart, ProcessCpu, ProcessFaults, ProcessLimit, ProcessPageTables, ProcessPeakResident, ProcessResident,
-    ProcessResidentKind, ProcessSwap, RegionBytes, RegionChunks, RegionEscapes, RegionFallbacks, RegionOpenScopes,
-    RegionPeakChunks, RegionReuses, RegionScopes, Resident, SettingChanges, SettingRefusals, SoftLimit, SoftLimitAsks,
-    SoftLimitPurges, SoftLimitStep, SoftLimitSteps, StallMax, Stalls, Threads, ThreadsSeen, Up,
+    GroupRequests, GroupResident, GroupStalls, JemallocActive, JemallocAllocated, JemallocMadvises, JemallocMapped,
+    JemallocMetadata, JemallocPurged, JemallocPurges, JemallocResident, JemallocRetained, Level, LiveBytes,
+    LiveObjects, PeakLiveObjects, PhaseStart, ProcessCpu, ProcessFaults, ProcessLimit, ProcessPageTables,
+    ProcessPeakResident, ProcessResident, ProcessResidentKind, ProcessSwap, RegionBytes, RegionChunks, RegionEscapes,
+    RegionFallbacks, RegionOpenScopes, RegionPeakChunks, RegionReuses, RegionScopes, Resident, SettingChanges,
+    SettingRefusals, SoftLimit, SoftLimitAsks, SoftLimitPurges, SoftLimitStep, SoftLimitSteps, StallMax, Stalls,
+    Threads, ThreadsSeen, Up,
 };
 
 use super::{WINDOW, job_variable, of_job};
@@ -423,7 +424,7 @@ fn groups() -> Vec<Panel> {
     const GROUP: &str = "{{service}} {{group}}";
     const BY_GROUP: &str = "by (service, group)";
     let rate = |id| format!("sum {BY_GROUP} ({})", of(id).rate(WINDOW));
-    let stalls = |series: Selector| format!("sum {BY_GROUP} ({})", chosen(series).rate(WINDOW));
+    let rate_of = |series: Selector| format!("sum {BY_GROUP} ({})", chosen(series).rate(WINDOW));
     let a_worker = |id| format!("sum {BY_GROUP} ({})\n/ sum {BY_GROUP} ({})", of(id), of(GroupArenas));
     vec![
         Panel::new(
@@ -433,14 +434,22 @@ fn groups() -> Vec<Panel> {
             "Time in the allocator by timed call. Groups are threads under different settings of jemalloc (docs/live-ab.md). A line that is above the \
              control's now and then says nothing: heapgate ab --live SERVICE says what is more than chance. Nothing here: the service has no groups.",
         )
-        .query(GROUP, format!("{}\n/ {}", stalls(sum(GroupStalls)), stalls(count(GroupStalls)))),
+        .query(GROUP, format!("{}\n/ {}", rate_of(sum(GroupStalls)), rate_of(count(GroupStalls)))),
         Panel::new(
             Kind::Lines,
             Unit::Seconds,
-            "P99 by group",
+            "Stall P99 by group",
             "99 of 100 calls are faster. Strict decay shows here first: page faults of pages that were given back.",
         )
         .query(GROUP, quantile(0.99, "service, group", &chosen(buckets(GroupStalls)))),
+        Panel::new(
+            Kind::Lines,
+            Unit::Seconds,
+            "Request time by group",
+            "P50 and P99 of requests, as the program says when it has finished one (groups.finished). Nothing here: it doesn't say.",
+        )
+        .query(format!("P50 {GROUP}"), quantile(0.5, "service, group", &chosen(buckets(GroupRequests))))
+        .query(format!("P99 {GROUP}"), quantile(0.99, "service, group", &chosen(buckets(GroupRequests)))),
         Panel::new(
             Kind::Lines,
             Unit::Bytes,
@@ -463,6 +472,13 @@ fn groups() -> Vec<Panel> {
             "They should be in the proportion of the shares. If not, one group has the heavier requests, and the comparison compares those.",
         )
         .query(GROUP, rate(GroupAllocations)),
+        Panel::new(
+            Kind::Lines,
+            Unit::PerSecond,
+            "Requests by group",
+            "Finished a second, as the program says: in the proportion of the shares, if the keys are many.",
+        )
+        .query(GROUP, rate_of(count(GroupRequests))),
         Panel::new(
             Kind::Lines,
             Unit::BytesPerSecond,

@@ -7,6 +7,7 @@ mod stall;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -19,7 +20,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry, TEXT_FORMAT, TextEnc
 use tikv_jemallocator::Jemalloc;
 use tokenizers::Tokenizer;
 
-use split::{KEY_HEADER, Share, Split};
+use split::{KEY_HEADER, Share, Slow, Split};
 
 /// `Telemetry<Jemalloc>` is what a service needs. What is between them does nothing unless a test asks for it.
 #[global_allocator]
@@ -47,6 +48,9 @@ struct Arguments {
         value_parser = split::share
     )]
     groups: Vec<Share>,
+    /// Make each request of a group ask for large memory again and again for so long: for tests and demonstrations only.
+    #[arg(long, hide = true, value_name = "NAME=MICROSECONDS", requires = "groups", value_parser = split::slow)]
+    slow_group: Option<Slow>,
     /// Serve POST /inject/stall, which makes one allocation take 250 ms: for tests and demonstrations only.
     #[arg(long, hide = true)]
     inject_endpoint: bool,
@@ -75,7 +79,8 @@ fn main() -> ExitCode {
 
 fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     measured::begin();
-    let split = if arguments.groups.is_empty() { None } else { Some(Split::start(&arguments.groups)?) };
+    let (groups, slow) = (&arguments.groups, arguments.slow_group.as_ref());
+    let split = if groups.is_empty() { None } else { Some(Split::start(groups, slow)?) };
     let service = Arc::new(Service::new(split)?);
     let mut routes = Router::new()
         .route("/tokenize", post(tokenize))
@@ -110,15 +115,29 @@ impl Service {
 }
 
 async fn tokenize(State(service): State<Arc<Service>>, headers: HeaderMap, text: String) -> Response {
-    let Some(split) = &service.split else { return answer(&service, &text) };
+    let begun = Instant::now();
+    let Some(split) = &service.split else {
+        let response = answer(&service, &text);
+        heapgate_alloc::request_finished(begun.elapsed());
+        return response;
+    };
     let key = headers.get(KEY_HEADER).map_or(text.as_bytes(), |key| key.as_bytes());
-    let (group, runtime) = split.of(key);
-    service.group_requests.with_label_values(&[group]).inc();
-    let service = Arc::clone(&service);
-    match runtime.spawn(async move { answer(&service, &text) }).await {
+    let side = split.of(key);
+    service.group_requests.with_label_values(&[side.name()]).inc();
+    let (slow, shared) = (side.slow, Arc::clone(&service));
+    let handled = side.runtime.spawn(async move {
+        if let Some(work) = slow {
+            split::churn(work);
+        }
+        answer(&shared, &text)
+    });
+    let response = match handled.await {
         Ok(response) => response,
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+    };
+    // With the time that it waited for a thread of its group.
+    side.finished(begun.elapsed());
+    response
 }
 
 fn answer(service: &Service, text: &str) -> Response {

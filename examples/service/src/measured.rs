@@ -6,7 +6,7 @@ use heapgate_alloc::Publication;
 use heapgate_alloc::control::Control;
 
 /// How often the figures that only this process knows are put into its segment.
-pub(crate) const REFRESH: Duration = Duration::from_secs(1);
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// Counts and is published from now on (`HEAPGATE_VERSION` says under which version), and keeps jemalloc's figures fresh for whoever reads from outside. What fails here
 /// costs the figures, not the service.

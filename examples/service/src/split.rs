@@ -2,7 +2,9 @@
 //! and a request is handled in the group that its key belongs to. See docs/live-ab.md.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::io;
+use std::time::{Duration, Instant};
 
 use heapgate_alloc::groups::{Decay, Group, Groups, GroupsError, Running};
 use tokio::runtime::{Builder, Runtime};
@@ -18,6 +20,9 @@ pub(crate) struct Share {
     /// Threads, and its part of the requests: so that a thread of each group has as much to do.
     threads: u32,
 }
+
+/// How often the figures of the groups' arenas are refreshed: for windows of a comparison that are shorter than a second.
+const REFRESH: Duration = Duration::from_millis(100);
 
 /// Most threads of a group: a sign that shares were given in percent.
 const MAX_THREADS: u32 = 32;
@@ -36,34 +41,94 @@ pub(crate) fn share(text: &str) -> Result<Share, String> {
     }
 }
 
+/// A group that is made worse on purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slow {
+    name: String,
+    work: Duration,
+}
+
+/// `NAME=MICROSECONDS`, as in `same=2000`.
+pub(crate) fn slow(text: &str) -> Result<Slow, String> {
+    let (name, us) = text.split_once('=').ok_or("a group to make slow is NAME=MICROSECONDS, as in same=2000")?;
+    let us = us.parse().map_err(|error| format!("{us} microseconds: {error}"))?;
+    Ok(Slow { name: name.to_owned(), work: Duration::from_micros(us) })
+}
+
+/// Bytes of each allocation that a slow group makes: too large for any cache of jemalloc's, and small enough for the group's own
+/// arena, in which it leaves free pages behind.
+const LARGE: usize = 4 << 20;
+
+/// Asks the allocator for large zeroed memory, and gives it back, until `work` is over; once at least.
+pub(crate) fn churn(work: Duration) {
+    let begun = Instant::now();
+    loop {
+        drop(black_box(vec![0_u8; LARGE]));
+        if begun.elapsed() >= work {
+            break;
+        }
+    }
+}
+
 /// The groups of this process, and their threads.
 pub(crate) struct Split {
     groups: Running,
     runtimes: BTreeMap<Group, Runtime>,
+    slow: Option<(Group, Duration)>,
 }
 
 impl Split {
     /// Makes the groups and starts their threads. After the process was published.
-    pub(crate) fn start(shares: &[Share]) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn start(
+        shares: &[Share],
+        slow: Option<&Slow>,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let described =
             shares.iter().fold(Groups::new(), |groups, share| groups.group(share.name, share.threads, share.decay));
         let groups = described.start()?;
+        let slow = match slow {
+            Some(Slow { name, work }) => {
+                Some((groups.named(name).ok_or_else(|| format!("there is no group {name} to slow"))?, *work))
+            }
+            None => None,
+        };
         let mut runtimes = BTreeMap::new();
         for (group, share) in groups.all().zip(shares) {
             runtimes.insert(group, runtime(groups, group, share)?);
         }
-        heapgate_alloc::every(super::measured::REFRESH, move |_| {
+        heapgate_alloc::every(REFRESH, move |_| {
             if let Err(error) = groups.refresh() {
                 eprintln!("tokenizer-service: {error}");
             }
         })?;
-        Ok(Self { groups, runtimes })
+        Ok(Self { groups, runtimes, slow })
     }
 
-    /// The group of a request, and where it is to be handled.
-    pub(crate) fn of(&self, key: &[u8]) -> (&'static str, &Runtime) {
+    /// Where a request is to be handled.
+    pub(crate) fn of(&self, key: &[u8]) -> Side<'_> {
         let group = self.groups.of_key(key);
-        (self.groups.name(group), &self.runtimes[&group])
+        let slow = self.slow.filter(|&(slow, _)| slow == group).map(|(_, work)| work);
+        Side { groups: self.groups, group, runtime: &self.runtimes[&group], slow }
+    }
+}
+
+/// One group, of a request.
+pub(crate) struct Side<'a> {
+    groups: Running,
+    group: Group,
+    pub(crate) runtime: &'a Runtime,
+    /// Work that every request of it has more.
+    pub(crate) slow: Option<Duration>,
+}
+
+impl Side<'_> {
+    pub(crate) fn name(&self) -> &'static str {
+        self.groups.name(self.group)
+    }
+
+    /// The request is answered.
+    pub(crate) fn finished(&self, elapsed: Duration) {
+        self.groups.finished(self.group, elapsed);
     }
 }
 

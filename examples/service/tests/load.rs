@@ -5,12 +5,16 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Exposition;
+
+/// Where services publish themselves.
+const RUNTIME_FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/runtime");
 
 /// The real executable, ended when it is dropped.
 struct Service {
@@ -24,7 +28,7 @@ impl Service {
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
             .env("HEAPGATE_LEVEL", level)
-            .env("HEAPGATE_RUNTIME_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/runtime"))
+            .env("HEAPGATE_RUNTIME_DIR", RUNTIME_FOLDER)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the service starts");
@@ -81,6 +85,14 @@ impl Connection {
 
     fn ask(&mut self, method: &str, path: &str, body: &str) -> (u16, String) {
         self.0.get_mut().write_all(Self::request(method, path, body).as_bytes()).expect("sent");
+        self.answer()
+    }
+
+    /// As a customer of whom there is one for each `request`.
+    fn tokenize(&mut self, request: usize, text: &str) -> (u16, String) {
+        let head = format!("POST /tokenize HTTP/1.1\r\nHost: x\r\nX-Key: customer-{request}\r\n");
+        let message = format!("{head}Content-Length: {}\r\n\r\n{text}", text.len());
+        self.0.get_mut().write_all(message.as_bytes()).expect("sent");
         self.answer()
     }
 
@@ -215,6 +227,84 @@ fn under_load_answers_are_right_counters_grow_and_memory_comes_back() {
     let calls = grown("heapgate_allocations_total") + grown("heapgate_deallocations_total");
     assert!((grown("heapgate_stall_seconds_count") / calls - 1.0).abs() < 0.01);
     assert!(after.value("heapgate_jemalloc_active_bytes", &[("service", "tokenizer")]) > 0.0);
+    assert_eq!(after.matching("heapgate_group_request_seconds_count", &[]).count(), 0, "it has no groups");
+}
+
+/// `heapgate` of the same build: a test of all packages has it. `None` where there is none.
+fn heapgate() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_BIN_EXE_tokenizer-service")).with_file_name("heapgate");
+    if path.exists() {
+        return Some(path);
+    }
+    let required = std::env::var_os("HEAPGATE_REQUIRE_HEAPGATE").is_some_and(|value| value == "1");
+    assert!(!required, "{} is not there", path.display());
+    eprintln!("LOUDLY SKIPPED: {} is not there; `cargo build -p heapgate` makes it", path.display());
+    None
+}
+
+#[test]
+fn a_group_that_is_made_slower_is_found_out_and_never_wins() {
+    /// Few, with pauses: what waits for a thread would depend on what waited before it.
+    const CONNECTIONS: usize = 2;
+    const PAUSE: Duration = Duration::from_millis(4);
+    /// Caches and arenas grow at first.
+    const SETTLED: f64 = 1_000.0;
+    let Some(heapgate) = heapgate() else { return };
+    let service = Service::start("exact", &["--groups=control=1,same=1", "--slow-group=same=2000"]);
+    let texts = Texts::new();
+    let ended = AtomicBool::new(false);
+    let compare = |seconds: &str| {
+        let output = Command::new(&heapgate)
+            .args(["ab", "--pid", &service.child.id().to_string(), "--json", "--window", "0.1s"])
+            .args(["--until-decided", "--duration", seconds])
+            .env("HEAPGATE_RUNTIME_DIR", RUNTIME_FOLDER)
+            .output()
+            .expect("it starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!([Some(0), Some(4)].contains(&output.status.code()), "{stderr}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    thread::scope(|scope| {
+        for number in 0..CONNECTIONS {
+            let (service, texts, ended) = (&service, &texts, &ended);
+            scope.spawn(move || {
+                let mut connection = service.connect();
+                for request in (number..).step_by(CONNECTIONS).take_while(|_| !ended.load(Relaxed)) {
+                    // Both groups get all texts.
+                    let (text, expected) = texts.of(request / CONNECTIONS);
+                    assert_eq!(connection.tokenize(request, text), (200, expected.clone()));
+                    thread::sleep(PAUSE);
+                }
+            });
+        }
+        // Also of an assertion that fails: the scope would wait for its threads for ever.
+        let _end = End(&ended);
+        service.scrape_until("settled", |exposition| {
+            exposition.sum("heapgate_group_request_seconds_count", &[]) >= SETTLED
+        });
+        // The first is enough, unless the machine is so busy that windows depend on each other for seconds.
+        let found = ["20", "60", "300"].into_iter().any(|seconds| {
+            let report = compare(seconds);
+            let comparisons = report["comparisons"].as_array().expect("a list");
+            // A finding stays: so it was better in nothing at any moment, and can't have been named the winner.
+            assert!(comparisons.iter().all(|comparison| comparison["finding"] != "better"), "{report:#}");
+            let winner = report["winner"].as_str();
+            assert!(winner == Some("control") || (winner.is_none() && report["decided"] == false), "{report:#}");
+            assert!(comparisons.iter().any(|comparison| comparison["metric"] == "request_time"), "{report:#}");
+            let is_worse = |comparison: &&serde_json::Value| comparison["finding"] == "worse";
+            comparisons.iter().filter(is_worse).any(|comparison| comparison["metric"] == "stall_per_call")
+        });
+        assert!(found, "its calls take many times as long");
+    });
+}
+
+/// Says that it is over when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 #[test]
@@ -229,10 +319,7 @@ fn groups_take_the_requests_in_their_shares_and_their_counts_are_the_whole_s() {
     for request in 0..REQUESTS {
         // Now and then a large one, whose pages strict gives back at once.
         let (text, expected) = if request % 40 == 0 { &large } else { texts.of(request) };
-        let head = format!("POST /tokenize HTTP/1.1\r\nHost: x\r\nX-Key: customer-{request}\r\n");
-        let message = format!("{head}Content-Length: {}\r\n\r\n{text}", text.len());
-        connection.0.get_mut().write_all(message.as_bytes()).expect("sent");
-        assert_eq!(connection.answer(), (200, expected.clone()));
+        assert_eq!(connection.tokenize(request, text), (200, expected.clone()));
     }
     let requests =
         |exposition: &Exposition, group| exposition.sum("tokenizer_group_requests_total", &[("group", group)]);
@@ -255,6 +342,10 @@ fn groups_take_the_requests_in_their_shares_and_their_counts_are_the_whole_s() {
     let stalls = of("heapgate_group_stall_seconds_count", "strict");
     assert!(stalls > b, "at this level each call is timed: {stalls} of {b} and its frees");
     assert_eq!(of("heapgate_group_dirty_bytes", "strict"), 0.0);
+    for (group, requests) in [("control", control), ("strict", strict)] {
+        assert_eq!(of("heapgate_group_request_seconds_count", group), requests);
+        assert!(of("heapgate_group_request_seconds_sum", group) > 0.0);
+    }
     assert_eq!(of("heapgate_group_arenas", "control"), 3.0);
     assert!((of("heapgate_group_share", "strict") - 0.25).abs() < 0.001);
 }

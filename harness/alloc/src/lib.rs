@@ -33,6 +33,7 @@ pub mod gauges;
 pub mod groups;
 mod publish;
 mod remembered;
+mod requests;
 mod rseq;
 mod stacks;
 mod stalls;
@@ -47,6 +48,7 @@ pub use publish::{
     GROUP_VARIABLE, LEVEL_VARIABLE, PUBLISH_VARIABLE, Publication, PublishError, SAMPLE_PERIOD_VARIABLE,
     VERSION_VARIABLE, every, publish, publish_as,
 };
+pub use requests::request_finished;
 pub use stacks::{mark, marks, takes_slow_calls};
 pub use stalls::ThreadStalls;
 pub use telemetry::Telemetry;

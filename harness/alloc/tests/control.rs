@@ -45,6 +45,7 @@ fn main() {
         a_process_without_control_says_so
         a_process_that_is_stopped_or_has_ended_ends_in_an_error
         groups_keep_the_decay_that_they_were_given
+        requests_are_counted_for_the_group_that_finished_them
         the_heap_profiler_is_switched_and_dumps_where_it_was_asked_for_at_the_start
         a_held_agent_holds_nothing_else_up
         the_agent_allocates_nothing_while_it_acts
@@ -151,6 +152,29 @@ fn groups_keep_the_decay_that_they_were_given() {
     assert_eq!(decays(&mut child), [of("control", 5000, 400), of("strict", 0, 0), of("dirty", 77, 400)]);
     // A thread that is bound after the change gets an arena with the group's decay, too: nothing goes wrong with it.
     assert_eq!(child.ask("bind strict"), "bound");
+}
+
+fn requests_are_counted_for_the_group_that_finished_them() {
+    let found = |child: &Child| -> Vec<(String, Option<(u64, u64)>)> {
+        let buffer = child.read();
+        let reader = buffer.reader().expect("a segment");
+        let requests = |group| reader.group_requests(group).map(|requests| (requests.count(), requests.sum_ns));
+        reader.groups().iter().map(|group| (group.name.clone(), requests(group))).collect()
+    };
+    let of = |name: &str, requests| (name.to_owned(), requests);
+    let mut child = Child::start("serve", &[]);
+    assert_eq!(child.ask("finish control 7"), "finished", "without groups nothing is counted, and nothing goes wrong");
+    child.ask("groups");
+    for request in ["finish control 7", "finish dirty 1", "finish dirty 2"] {
+        child.ask(request);
+    }
+    let dirty = of("dirty", Some((2, 3_000_000)));
+    assert_eq!(found(&child), [of("control", Some((1, 7_000_000))), of("strict", None), dirty]);
+
+    let mut child = Child::start("serve", &[("HEAPGATE_GROUP", "lax")]);
+    assert_eq!(found(&child), [of("lax", None)]);
+    child.ask("finish - 7");
+    assert_eq!(found(&child), [of("lax", Some((1, 7_000_000)))]);
 }
 
 fn the_heap_profiler_is_switched_and_dumps_where_it_was_asked_for_at_the_start() {

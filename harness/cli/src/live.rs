@@ -102,7 +102,7 @@ impl Source {
         look.processes += 1;
         let ticks_per_second = reader.ticks_per_second(Some(Anchor::now(reader.clock())));
         let process = (entry.pid, entry.start_time);
-        let mut observe = |side: String, totals: &Totals, resident_bytes, workers, cpu_s| {
+        let mut observe = |side: String, totals: &Totals, resident_bytes, workers, cpu_s, requests| {
             let counts = Counts {
                 calls: totals.allocation_calls().wrapping_add(totals.objects_freed()),
                 clean: clean(totals),
@@ -112,6 +112,7 @@ impl Source {
                 live_bytes: totals.live_bytes(),
                 resident_bytes,
                 workers,
+                requests,
             };
             look.observed.push(Observed { process, side, counts });
         };
@@ -125,17 +126,17 @@ impl Source {
                 if look.oldest.as_ref().is_none_or(|(start, _)| entry.start_time < *start) {
                     look.oldest = Some((entry.start_time, version.clone()));
                 }
-                observe(version, &reader.totals(), resident, 1, cpu_s);
+                observe(version, &reader.totals(), resident, 1, cpu_s, None);
             }
             Sides::Groups => {
                 for group in reader.groups() {
-                    let totals = reader.group_totals(&group);
+                    let (totals, requests) = (reader.group_totals(&group), reader.group_requests(&group));
                     if group.whole_process {
-                        observe(group.name, &totals, resident, 1, cpu_s);
+                        observe(group.name, &totals, resident, 1, cpu_s, requests);
                     } else {
                         look.of_threads = true;
                         let resident = group.gauge(GroupGauge::Resident);
-                        observe(group.name, &totals, resident, group.arenas, None);
+                        observe(group.name, &totals, resident, group.arenas, None, requests);
                     }
                 }
             }

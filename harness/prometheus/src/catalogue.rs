@@ -420,6 +420,9 @@ catalogue! {
     GroupStalls { "heapgate_group_stall_seconds", Histogram, Seconds, Group, [GROUP],
         "Time of calls of the allocator by threads of the group, all operations, calls that the scheduler interrupted left out.",
         |_, _| {} }
+    GroupRequests { "heapgate_group_request_seconds", Histogram, Seconds, Group, [GROUP],
+        "Time of requests of the group, as the program says when it has finished one; no series where it doesn't.",
+        |_, _| {} }
     GroupAllocated { "heapgate_group_allocated_bytes", Gauge, Bytes, Group, [GROUP],
         "Usable bytes in the program's hands that came from the group's arenas, whoever holds them.",
         |_, _| {} }

@@ -22,7 +22,7 @@ pub fn families(processes: &[(&Labels, &Figures)]) -> Vec<proto::MetricFamily> {
                 for group in figures.groups() {
                     let labels = || labels.protobuf([(GROUP_LABEL, group.name.as_str())].into_iter());
                     if metric.kind == Kind::Histogram {
-                        series.extend(group.stalls.as_ref().map(|histogram| with_histogram(labels(), histogram)));
+                        series.extend(group.histogram(id).map(|histogram| with_histogram(labels(), histogram)));
                     } else if let Some(value) = group.value(id) {
                         series.push(with_value(labels(), metric.kind, value));
                     }

@@ -1,7 +1,10 @@
 //! Figures of a process's groups: threads under different settings of the allocator (docs/live-ab.md). Few processes have any.
 
+use std::sync::LazyLock;
+
 use heapgate_segment::groups::{Group, GroupGauge};
 use heapgate_segment::reader::{Reader, Totals};
+use heapgate_segment::requests::Requests;
 
 use crate::catalogue::{ALL, Kind, MetricId, Source};
 use crate::stalls::{Histogram, Scale};
@@ -12,8 +15,13 @@ pub(crate) struct GroupFigures {
     pub(crate) name: String,
     /// Not a number where the process doesn't say.
     values: Box<[f64]>,
-    pub(crate) stalls: Option<Box<Histogram>>,
+    stalls: Option<Box<Histogram>>,
+    /// None where the program doesn't say.
+    requests: Option<Box<Histogram>>,
 }
+
+/// Requests are in nanoseconds.
+static NANOSECONDS: LazyLock<Scale> = LazyLock::new(|| Scale::new(1e9).expect("a rate"));
 
 /// The metrics of groups that are single values.
 fn metrics() -> impl Iterator<Item = MetricId> {
@@ -27,7 +35,8 @@ impl GroupFigures {
             let totals = reader.group_totals(&group);
             let values = metrics().map(|id| value(id, &group, &totals)).collect();
             let stalls = scale.map(|scale| Box::new(scale.fold_clean(&totals)));
-            Self { name: group.name, values, stalls }
+            let requests = reader.group_requests(&group).map(|requests| Box::new(fold(requests)));
+            Self { name: group.name, values, stalls, requests }
         };
         reader.groups().into_iter().map(of).collect()
     }
@@ -37,6 +46,21 @@ impl GroupFigures {
         let at = metrics().position(|metric| metric == id)?;
         Some(self.values[at]).filter(|value| !value.is_nan())
     }
+
+    /// The histogram of `id`, where there is one.
+    pub(crate) fn histogram(&self, id: MetricId) -> Option<&Histogram> {
+        match id {
+            MetricId::GroupStalls => self.stalls.as_deref(),
+            MetricId::GroupRequests => self.requests.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// The sum is exact, so long as it is below 104 days.
+fn fold(requests: Requests) -> Histogram {
+    let (histogram, _) = NANOSECONDS.histogram(requests.buckets.into_iter());
+    Histogram { sum_s: requests.sum_ns as f64 / 1e9, ..histogram }
 }
 
 fn value(id: MetricId, group: &Group, totals: &Totals) -> f64 {
@@ -85,6 +109,9 @@ mod tests {
         }
         let _ = segment.writer.claim(9).unwrap().count_alloc(100);
         segment.writer.group(2).set_gauge(GroupGauge::Resident, 4096);
+        // The last is beyond all bounds.
+        segment.writer.requests(2).record(1_500_000);
+        segment.writer.requests(2).record(20_000_000_000);
         let figures = Figures::read(segment.reader(), Scale::new(1e9).as_ref(), None);
         let labels = Labels::of_process("tokenizer", Some(1), "", "");
         let mut text = Vec::new();
@@ -98,10 +125,17 @@ mod tests {
             "heapgate_group_allocations_total{service=\"tokenizer\",pid=\"1\",group=\"strict\"} 2",
             "heapgate_group_resident_bytes{service=\"tokenizer\",pid=\"1\",group=\"strict\"} 4096",
             "heapgate_group_stall_seconds_count{service=\"tokenizer\",pid=\"1\",group=\"strict\"} 2",
+            "heapgate_group_request_seconds_bucket{service=\"tokenizer\",pid=\"1\",group=\"strict\",le=\"0.001\"} 0",
+            "heapgate_group_request_seconds_bucket{service=\"tokenizer\",pid=\"1\",group=\"strict\",le=\"10\"} 1",
+            "heapgate_group_request_seconds_count{service=\"tokenizer\",pid=\"1\",group=\"strict\"} 2",
+            "heapgate_group_request_seconds_sum{service=\"tokenizer\",pid=\"1\",group=\"strict\"} 20.0015",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
-        assert!(!text.contains("heapgate_group_resident_bytes{service=\"tokenizer\",pid=\"1\",group=\"control\"}"));
+        for absent in ["heapgate_group_resident_bytes", "heapgate_group_request_seconds_count"] {
+            let series = format!("{absent}{{service=\"tokenizer\",pid=\"1\",group=\"control\"}}");
+            assert!(!text.contains(&series), "{series}");
+        }
         assert_eq!(figures.value(MetricId::Allocations, 0), Some(4.0));
     }
 

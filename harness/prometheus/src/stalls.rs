@@ -97,7 +97,7 @@ impl Scale {
     }
 
     /// One histogram, and the longest call in it, seconds.
-    fn histogram(&self, buckets: impl Iterator<Item = u64>) -> (Histogram, f64) {
+    pub(crate) fn histogram(&self, buckets: impl Iterator<Item = u64>) -> (Histogram, f64) {
         let mut histogram = Histogram::default();
         let (mut bound, mut ticks, mut longest) = (0, 0.0, 0.0);
         for (bucket, count) in buckets.enumerate() {

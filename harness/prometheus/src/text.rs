@@ -28,7 +28,7 @@ pub fn write(processes: &[(&Labels, &Figures)], out: &mut dyn Write) -> io::Resu
     let mut page = Page { out, text: Vec::with_capacity(CHUNK_BYTES + LINE_BYTES) };
     for &id in ALL {
         if id.metric().kind == Kind::Histogram {
-            page.histograms(id.metric(), processes)?;
+            page.histograms(id, processes)?;
         } else {
             page.values(id, processes)?;
         }
@@ -87,12 +87,13 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn histograms(&mut self, metric: &Metric, processes: &[(&Labels, &Figures)]) -> io::Result<()> {
+    fn histograms(&mut self, id: MetricId, processes: &[(&Labels, &Figures)]) -> io::Result<()> {
+        let metric = id.metric();
         let series: Vec<HistogramText> =
             (0..metric.series()).map(|series| HistogramText::new(metric, series)).collect();
         let mut begun = false;
         if metric.source == Source::Group {
-            return self.group_histograms(metric, processes);
+            return self.group_histograms(id, processes);
         }
         for (process, figures) in processes {
             let Some(stalls) = figures.stalls() else { continue };
@@ -107,11 +108,12 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn group_histograms(&mut self, metric: &Metric, processes: &[(&Labels, &Figures)]) -> io::Result<()> {
+    fn group_histograms(&mut self, id: MetricId, processes: &[(&Labels, &Figures)]) -> io::Result<()> {
+        let metric = id.metric();
         let mut begun = false;
         for (process, figures) in processes {
             for group in figures.groups() {
-                let Some(histogram) = &group.stalls else { continue };
+                let Some(histogram) = group.histogram(id) else { continue };
                 if !begun {
                     self.head(metric);
                     begun = true;

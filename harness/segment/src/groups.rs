@@ -120,6 +120,12 @@ impl GroupRecord {
         self.muzzy_decay_ms.store(muzzy_ms, Relaxed);
     }
 
+    /// Whether all of the process is this group.
+    #[must_use]
+    pub fn is_whole_process(&self) -> bool {
+        self.whole_process.load(Relaxed) == 1
+    }
+
     /// Says how many arenas its threads have or had.
     pub fn set_arenas(&self, arenas: u64) {
         self.arenas.store(arenas, Relaxed);

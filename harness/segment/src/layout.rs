@@ -1,4 +1,5 @@
-//! The bytes of a segment: one [`Header`], the owner table, the slots, the phases, the registry of arenas.
+//! The bytes of a segment: one [`Header`], the owner table, the slots, the phases, the registry of arenas, the
+//! groups' requests.
 //!
 //! Everything is an `AtomicU64` at a multiple of 8 bytes (the two words that threads wait on apart), so that the
 //! watching end can read any part at any time without tearing and without a lock. The sizes below are the ABI: a change
@@ -13,13 +14,14 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::arenas::ARENAS_BYTES;
 use crate::clock::SharedAnchor;
 use crate::histogram::{BUCKETS, SUB_BUCKETS};
+use crate::requests::REQUESTS_BYTES;
 use crate::size_class::SIZE_CLASSES;
 
 /// First word of every segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HEAPGATE");
 
 /// Version of this layout. A reader of another version refuses the segment and names both.
-pub const ABI_VERSION: u64 = 4;
+pub const ABI_VERSION: u64 = 5;
 
 /// Slots where nobody asks for another number: enough for a service with 256 threads that allocate at once.
 pub const DEFAULT_SLOTS: usize = 256;
@@ -49,13 +51,19 @@ impl Shape {
     /// Size of a segment of this shape, bytes.
     #[must_use]
     pub const fn bytes(self) -> usize {
-        self.arenas_offset() + ARENAS_BYTES
+        self.requests_offset() + REQUESTS_BYTES
     }
 
     /// Where the registry of arenas begins.
     #[must_use]
     pub const fn arenas_offset(self) -> usize {
         phases_offset(self.slots) + self.phases * PHASE_STRIDE
+    }
+
+    /// Where the groups' requests begin.
+    #[must_use]
+    pub const fn requests_offset(self) -> usize {
+        self.arenas_offset() + ARENAS_BYTES
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`layout`] | the bytes: header, slots, phases, and the check that they are what they claim |
 //! | [`slot`] | one thread's counters, and the table of who owns which |
 //! | [`groups`] | groups of threads under different settings, and which slot is whose |
+//! | [`requests`] | what the requests of each group took |
 //! | [`tally`] | one slot's counts at one moment |
 //! | [`histogram`] | the log-linear scale of latencies |
 //! | [`size_class`] | the same scale, coarser, for sizes |
@@ -60,6 +61,8 @@ pub mod probes;
 pub mod published;
 #[cfg(not(loom))]
 pub mod reader;
+#[cfg(not(loom))]
+pub mod requests;
 #[cfg(not(loom))]
 pub mod slot;
 #[cfg(not(loom))]

@@ -17,6 +17,7 @@ use crate::layout::{
     LatencyGroup, LayoutError, Level, MAX_GAUGES, OPERATIONS, Operation, PHASE_STRIDE, PhaseRecord, SLOT_STRIDE, Shape,
     SharedIdentity, SharedText, Slot, Sums,
 };
+use crate::requests::{REQUESTS_STRIDE, Requests};
 use crate::size_class::SIZE_CLASSES;
 use crate::steering::Steering;
 use crate::tally::Tally;
@@ -237,6 +238,15 @@ impl<'a> Reader<'a> {
             *total = words.fold(0, u64::wrapping_add);
         }
         totals
+    }
+
+    /// The requests that `group` finished; `None` if there were none, or the program doesn't say.
+    #[must_use]
+    pub fn group_requests(&self, group: &Group) -> Option<Requests> {
+        // A number that no group has is beyond the words, or those of nobody.
+        let number = group.number.checked_sub(1).filter(|&number| number < MAX_GROUPS)?;
+        let record = self.shape.requests_offset() + number * REQUESTS_STRIDE;
+        Requests::read(|offset| self.word(record + offset))
     }
 
     /// Threads that ever claimed a slot, and threads that found none and used the overflow slot.

@@ -16,6 +16,7 @@ use crate::layout::{
 };
 use crate::mailbox::{MAILBOX_OFFSET, MAILBOX_WORDS, Mailbox};
 use crate::owners;
+use crate::requests::{REQUESTS_STRIDE, RequestRecord};
 use crate::steering::{STEERING_OFFSET, SharedSteering};
 
 /// A segment that this process writes. Copies of it are the same segment.
@@ -154,6 +155,19 @@ impl Writer {
         // SAFETY: `check` found room for OWNERS_OFFSET bytes at `base`, and more; the table ends before that, at a multiple of 8
         // from the aligned base, and lives as long as the process (`from_raw`); only atomics.
         unsafe { self.base.add(GROUPS_OFFSET).cast::<GroupRecord>().add(number - 1).as_ref() }
+    }
+
+    /// The requests of group `number`, from 1.
+    ///
+    /// # Panics
+    /// If there can't be so many.
+    #[must_use]
+    pub fn requests(&self, number: usize) -> &'static RequestRecord {
+        assert!((1..=MAX_GROUPS).contains(&number), "group {number} of {MAX_GROUPS}");
+        let offset = self.shape.requests_offset() + (number - 1) * REQUESTS_STRIDE;
+        // SAFETY: `check` found room for MAX_GROUPS records at the offset of the first, a multiple of 4096 from the aligned base,
+        // and a record's size is a multiple of its alignment; they live as long as the process (`from_raw`); only atomics.
+        unsafe { self.base.add(offset).cast::<RequestRecord>().as_ref() }
     }
 
     /// The registry of arenas.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use heapgate_segment::clock::ClockKind;
 use heapgate_segment::groups::GroupSettings;
-use heapgate_segment::histogram::BUCKETS;
+use heapgate_segment::histogram::{BUCKETS, bucket_bounds, bucket_of};
 use heapgate_segment::identity::Identity;
 use heapgate_segment::layout::{
     Gauge, InterruptedSplit, LayoutError, Level, Operation, SLOT_STRIDE, Shape, Slot, slots_offset,
@@ -217,6 +217,53 @@ fn slots_stay_their_groups_and_a_copy_adds_them_up_by_group() {
     service.entry.read(&mut buffer).unwrap();
     let reader = buffer.reader().unwrap();
     assert_eq!(reader.group_totals(&reader.groups()[2]).objects_allocated(), 31);
+}
+
+#[test]
+fn requests_are_their_group_s_whichever_thread_finishes_them() {
+    const EACH: u64 = 1_000;
+    let place = Place::new("requests");
+    let service = place.publish();
+    let mut buffer = Buffer::new();
+    for (number, name) in [(1, "control"), (2, "strict"), (3, "idle")] {
+        let settings = GroupSettings { name, share: 0.3, dirty_decay_ms: 0, muzzy_decay_ms: 0, whole_process: false };
+        service.writer.group(number).define(&settings);
+    }
+    let writer = service.writer;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                for request in 1..=EACH {
+                    writer.requests(1).record(1_000);
+                    writer.requests(2).record(request * 1_000_000_000);
+                }
+            });
+        }
+    });
+    // Beyond the scale: it counts, and the sum goes on.
+    writer.requests(2).record(u64::MAX);
+    service.entry.read(&mut buffer).unwrap();
+    for reader in [buffer.reader().unwrap(), service.direct()] {
+        let found: Vec<_> = reader.groups().iter().map(|group| reader.group_requests(group)).collect();
+        let [Some(control), Some(strict), None] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((control.count(), control.sum_ns), (2 * EACH, 2 * EACH * 1_000));
+        assert_eq!(control.buckets[bucket_of(1_000)], 2 * EACH);
+        assert_eq!(strict.count(), 2 * EACH + 1);
+        assert_eq!(strict.sum_ns, EACH * (EACH + 1) * 1_000_000_000 + (1 << 50));
+        let beyond = (1..=EACH).filter(|s| s * 1_000_000_000 >= bucket_bounds(BUCKETS - 1).0).count() as u64;
+        assert_eq!(strict.buckets[BUCKETS - 1], 2 * beyond + 1);
+    }
+
+    // Another file, whose groups have finished nothing, and one without groups: nothing is left of the first.
+    let other = Place::new("requests-of-another");
+    let service = other.publish();
+    service.entry.read(&mut buffer).unwrap();
+    let settings =
+        GroupSettings { name: "control", share: 1.0, dirty_decay_ms: 0, muzzy_decay_ms: 0, whole_process: true };
+    service.writer.group(1).define(&settings);
+    service.entry.read(&mut buffer).unwrap();
+    let reader = buffer.reader().unwrap();
+    assert_eq!(reader.group_requests(&reader.groups()[0]), None);
 }
 
 #[test]

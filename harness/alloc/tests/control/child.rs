@@ -195,6 +195,15 @@ pub fn run(scenario: &str) {
                 std::thread::spawn(bind).join().expect("it ends").expect("bound");
                 return_line(&"bound");
             }
+            // Of the group named, or of a process that is all one group.
+            ["finish", name, ms] => {
+                let elapsed = Duration::from_millis(ms.parse().expect("a number"));
+                match groups.and_then(|groups| Some((groups, groups.named(name)?))) {
+                    Some((groups, group)) => groups.finished(group, elapsed),
+                    None => heapgate_alloc::request_finished(elapsed),
+                }
+                return_line(&"finished");
+            }
             ["hold", "callback"] => CALLBACK_IS_HELD.store(true, Relaxed),
             ["release", "callback"] => CALLBACK_IS_HELD.store(false, Relaxed),
             ["watch", "agent"] => by_agent::watch(),

@@ -141,8 +141,8 @@ impl Live {
     ) -> Result<u8, Failure> {
         let names = names(&first);
         let control = self.control_of(&first, &names)?;
-        let metrics = if first.of_threads { &LiveMetric::OF_GROUPS[..] } else { &LiveMetric::OF_PROCESSES[..] };
-        let mut comparison = Comparison::new(&control, &names, metrics);
+        let of_threads = first.of_threads;
+        let mut comparison = Comparison::new(&control, &names, &LiveMetric::compared(of_threads, &BTreeMap::new()));
         let service = first.service.clone();
         let options = global.options(false);
         let redraws = stdout().is_terminal() && !as_json;
@@ -160,12 +160,20 @@ impl Live {
                 break;
             }
             let look = source.look()?;
-            for note in notes(&look, &names) {
+            let mut notes = notes(&look, &names);
+            last = windows.look(look.observed);
+            let metrics = LiveMetric::compared(of_threads, &last);
+            if comparison.windows() == 0 {
+                // Only now it is known whether there are requests.
+                comparison = Comparison::new(&control, &names, &metrics);
+            } else if metrics.contains(&LiveMetric::RequestTime) && !comparison.compares(LiveMetric::RequestTime) {
+                notes.push(left_out("the counting of requests"));
+            }
+            for note in notes {
                 if told.insert(note.clone()) {
                     eprintln!("heapgate: {note}");
                 }
             }
-            last = windows.look(look.observed);
             comparison.push(&last);
             let view = self.view(&service, &comparison, &last);
             if redraws {
@@ -230,10 +238,12 @@ fn names(look: &Look) -> Vec<String> {
 }
 
 fn notes(look: &Look, known: &[String]) -> Vec<String> {
-    let new = names(look).into_iter().filter(|name| !known.contains(name));
-    let new =
-        new.map(|name| format!("{name} began after the comparison, and is left out: start it anew to have it in"));
+    let new = names(look).into_iter().filter(|name| !known.contains(name)).map(|name| left_out(&name));
     new.chain(look.unreadable.iter().cloned()).collect()
+}
+
+fn left_out(what: &str) -> String {
+    format!("{what} began after the comparison, and is left out: start it anew to have it in")
 }
 
 /// Writes `text` over the `lines` lines that were written before; returns how many there are now.

@@ -37,7 +37,8 @@ fn sides_of_a_running_service_are_compared_and_nothing_is_made_up() {
     assert_eq!((&by_group["control"], &by_group["winner"]), (&"control".into(), &serde_json::Value::Null));
     assert_eq!(by_group["comparisons"].as_array().map(Vec::len), Some(4), "{by_group:#}");
     assert_eq!(by_group["comparisons"][0]["pairs"], 0);
-    assert_eq!(by_group["last_window"]["lax"]["processes"], 1);
+    let lax = &by_group["last_window"]["lax"];
+    assert_eq!((&lax["processes"], lax.get("requests")), (&1.into(), None), "no requests are said, none are shown");
 
     let by_version = live(&place, "--live tokenizer --by version --window 0.2s --duration 1").ends_with(4).stdout;
     assert!(by_version.contains("improved by 15% or more: undecided"), "{by_version}");
@@ -46,7 +47,7 @@ fn sides_of_a_running_service_are_compared_and_nothing_is_made_up() {
     assert!(wrong.contains("there are control, lax"), "{wrong}");
 }
 
-/// A service of two groups, in this process: threads of the second take `factor` times as long in the allocator.
+/// A service of two groups, in this process: threads of the second take `factor` times as long in the allocator, and for requests.
 struct Service {
     writer: Writer,
     slots: [&'static Slot; 2],
@@ -102,6 +103,9 @@ impl Service {
                     let ns = 80.0 * (1.0 + random()) * factor;
                     slot.record::<false>(Operation::Alloc, ns as u64, false, 1);
                 }
+                // Fewer than a P99 takes, however fast this loop is.
+                let ns = 1e6 * (1.0 + random()) * factor;
+                self.writer.requests(number).record(ns as u64);
                 let resident = 64e6 * (1.0 + 0.02 * random());
                 self.writer.group(number).set_gauge(GroupGauge::Resident, resident as u64);
             }
@@ -134,6 +138,9 @@ fn the_group_that_is_slower_loses_once_the_evidence_is_there() {
     assert!(stalls["change"].as_f64().is_some_and(|change| (change - 1.0).abs() < 0.1), "{stalls}");
     assert_eq!(late["comparisons"][2]["metric"], "resident");
     assert_ne!(late["comparisons"][2]["finding"], "worse", "{late:#}");
+    let requests = &late["comparisons"][3];
+    assert_eq!((&requests["metric"], &requests["finding"]), (&"request_time".into(), &"worse".into()), "{late:#}");
+    assert_eq!(late["comparisons"].as_array().map(Vec::len), Some(4), "{late:#}");
 }
 
 #[test]

@@ -120,6 +120,12 @@ impl Comparison {
         &self.control
     }
 
+    /// Whether `metric` is compared.
+    #[must_use]
+    pub fn compares(&self, metric: LiveMetric) -> bool {
+        self.tests.iter().any(|test| test.metric == metric)
+    }
+
     /// The level of one comparison: [`ALPHA`] by Bonferroni.
     fn alpha(&self) -> f64 {
         ALPHA / self.tests.len().max(1) as f64
@@ -206,18 +212,23 @@ impl Comparison {
         let standings = self.standings();
         let of = |side: &str| standings.iter().filter(move |standing| standing.side == side).collect::<Vec<_>>();
         let sides = self.sides();
+        // What was found stays found, also where longer blocks have begun anew and leave all changes possible again.
         let wins = |side: &&str| {
             let own = of(side);
             own.iter().any(|standing| standing.finding == Finding::Better)
-                && own.iter().all(|standing| {
-                    standing.finding != Finding::Worse && standing.change_high.is_some_and(|high| high < MARGIN)
+                && own.iter().all(|standing| match standing.finding {
+                    Finding::Better | Finding::Same => true,
+                    Finding::Worse => false,
+                    Finding::Open => standing.change_high.is_some_and(|high| high < MARGIN),
                 })
         };
         let loses = |side: &&str| {
             let own = of(side);
             own.iter().any(|standing| standing.finding == Finding::Worse)
-                && own.iter().all(|standing| {
-                    standing.finding != Finding::Better && standing.change_low.is_some_and(|low| low > -MARGIN)
+                && own.iter().all(|standing| match standing.finding {
+                    Finding::Worse | Finding::Same => true,
+                    Finding::Better => false,
+                    Finding::Open => standing.change_low.is_some_and(|low| low > -MARGIN),
                 })
         };
         let mut winners = sides.iter().copied().filter(|side| wins(side));
@@ -351,6 +362,21 @@ mod tests {
         assert_eq!(run(&mut random, 2_000, 0.3, [1.5, 1.0]).winner(), Some("control"));
         let trade_off = run(&mut random, 2_000, 0.3, [1.5, 0.6]);
         assert!(trade_off.winner().is_none() && trade_off.is_decided());
+    }
+
+    #[test]
+    fn what_was_found_names_the_winner_also_while_longer_blocks_leave_all_possible() {
+        use Finding::{Better, Open, Same, Worse};
+        let winner = |findings: [Finding; 3]| {
+            let names = ["control", "strict"].map(str::to_owned);
+            let mut comparison = Comparison::new("control", &names, &LiveMetric::OF_GROUPS);
+            comparison.tests.iter_mut().zip(findings).for_each(|(test, finding)| test.finding = finding);
+            (comparison.winner().map(str::to_owned), comparison.is_decided())
+        };
+        assert_eq!(winner([Worse, Same, Worse]), (Some("control".to_owned()), true));
+        assert_eq!(winner([Better, Same, Better]), (Some("strict".to_owned()), true));
+        assert_eq!(winner([Better, Same, Worse]), (None, true));
+        assert_eq!(winner([Worse, Same, Open]), (None, false));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use heapgate_segment::histogram::bucket_bounds;
+use heapgate_segment::requests::Requests;
 use serde::Serialize;
 
 use crate::metric::Unit;
@@ -11,8 +12,8 @@ use crate::metric::Unit;
 /// first, and would look like the side's doing. One that was there from the beginning counts at once.
 const SETTLING_LOOKS: u32 = 60;
 
-/// Fewest timed calls of a window for a P99 of it: 10 beyond it.
-const FEWEST_TIMED: f64 = 1_000.0;
+/// Fewest timed calls, or requests, of a window for a P99 of it: 10 beyond it.
+const FEWEST_FOR_P99: f64 = 1_000.0;
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -28,6 +29,10 @@ pub enum LiveMetric {
     Resident,
     /// Live objects, a process.
     LiveObjects,
+    /// Mean time of requests, where the program says it.
+    RequestTime,
+    /// 99 of 100 requests are faster.
+    RequestP99,
 }
 
 impl LiveMetric {
@@ -35,6 +40,18 @@ impl LiveMetric {
     pub const OF_GROUPS: [Self; 3] = [Self::StallPerCall, Self::StallP99, Self::Resident];
     /// Of processes: the signals of the dashboards' roll-out verdict, and P99.
     pub const OF_PROCESSES: [Self; 4] = [Self::StallShare, Self::StallP99, Self::Resident, Self::LiveObjects];
+
+    /// All that is compared of groups of threads, or else of processes: with requests where every side has finished some by the
+    /// end of the `first` window, and their P99 where each has enough of them in it. One that is never there would leave the
+    /// comparison undecided for ever.
+    #[must_use]
+    pub fn compared(of_threads: bool, first: &BTreeMap<String, Figures>) -> Vec<Self> {
+        let mut metrics = if of_threads { Self::OF_GROUPS.to_vec() } else { Self::OF_PROCESSES.to_vec() };
+        let all_have = |has: fn(&Figures) -> bool| !first.is_empty() && first.values().all(has);
+        metrics.extend(all_have(|side| side.requests.is_some()).then_some(Self::RequestTime));
+        metrics.extend(all_have(|side| side.request_p99_ns.is_some()).then_some(Self::RequestP99));
+        metrics
+    }
 
     /// What it is called.
     #[must_use]
@@ -45,6 +62,8 @@ impl LiveMetric {
             Self::StallP99 => "stall P99",
             Self::Resident => "resident",
             Self::LiveObjects => "live objects",
+            Self::RequestTime => "request time",
+            Self::RequestP99 => "request P99",
         }
     }
 
@@ -52,7 +71,7 @@ impl LiveMetric {
     #[must_use]
     pub const fn unit(self) -> Option<Unit> {
         match self {
-            Self::StallPerCall | Self::StallP99 => Some(Unit::Nanos),
+            Self::StallPerCall | Self::StallP99 | Self::RequestTime | Self::RequestP99 => Some(Unit::Nanos),
             Self::Resident => Some(Unit::Bytes),
             Self::StallShare | Self::LiveObjects => None,
         }
@@ -81,6 +100,8 @@ pub struct Counts {
     pub resident_bytes: Option<u64>,
     /// Arenas, or processes: what resident memory is divided by.
     pub workers: u64,
+    /// Requests that it has finished; `None` where there were none, or the program doesn't say.
+    pub requests: Option<Requests>,
 }
 
 /// One side's part of one process, as it was found.
@@ -113,6 +134,15 @@ pub struct Figures {
     pub live_objects: Option<f64>,
     /// A process; of a group of threads, all.
     pub live_bytes: Option<f64>,
+    /// Requests that were finished; absent, and so are their times, of a program that doesn't say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// Mean, ns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_ns: Option<f64>,
+    /// ns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_p99_ns: Option<f64>,
 }
 
 impl Figures {
@@ -125,6 +155,8 @@ impl Figures {
             LiveMetric::StallP99 => self.stall_p99_ns,
             LiveMetric::Resident => self.resident_bytes,
             LiveMetric::LiveObjects => self.live_objects,
+            LiveMetric::RequestTime => self.request_ns,
+            LiveMetric::RequestP99 => self.request_p99_ns,
         };
         value.filter(|value| value.is_finite() && *value > 0.0)
     }
@@ -173,6 +205,9 @@ struct Sum {
     live_objects: i64,
     live_bytes: i64,
     settled: u32,
+    /// By time, ns; `None` while no process has any.
+    requests: Option<Vec<f64>>,
+    request_ns: u64,
 }
 
 impl Sum {
@@ -181,12 +216,14 @@ impl Sum {
         self.calls = self.calls.saturating_add(now.calls.saturating_sub(before.calls));
         if let Some(rate) = now.ticks_per_second.filter(|rate| *rate > 0.0) {
             self.seconds_per_tick = 1.0 / rate;
-            self.clean.resize(self.clean.len().max(now.clean.len()), 0.0);
-            for (bucket, count) in now.clean.iter().enumerate() {
-                let new = count.saturating_sub(before.clean.get(bucket).copied().unwrap_or(0)) as f64;
-                self.clean[bucket] += new;
-                self.stall_s += new * middle(bucket) / rate;
-            }
+            let new = new(&before.clean, &now.clean);
+            self.stall_s += new.iter().enumerate().map(|(bucket, count)| count * middle(bucket)).sum::<f64>() / rate;
+            add(&mut self.clean, &new);
+        }
+        if let Some(requests) = &now.requests {
+            let before = before.requests.clone().unwrap_or_default();
+            add(self.requests.get_or_insert_default(), &new(&before.buckets, &requests.buckets));
+            self.request_ns = self.request_ns.saturating_add(requests.sum_ns.saturating_sub(before.sum_ns));
         }
         if let (Some(before), Some(now)) = (before.cpu_s, now.cpu_s) {
             *self.cpu_s.get_or_insert(0.0) += (now - before).max(0.0);
@@ -204,31 +241,48 @@ impl Sum {
 
     fn figures(&self) -> Figures {
         let timed: f64 = self.clean.iter().sum();
+        let p99 = |buckets: &[f64]| quantile(buckets, 0.99).filter(|_| buckets.iter().sum::<f64>() >= FEWEST_FOR_P99);
+        let requests: Option<f64> = self.requests.as_ref().map(|requests| requests.iter().sum());
         let each = |sum: i64| (self.settled > 0).then(|| sum as f64 / f64::from(self.settled));
         Figures {
             calls: self.calls,
             processes: self.processes,
             stall_ns_per_call: (timed > 0.0).then(|| self.stall_s * 1e9 / timed),
             stall_share: self.cpu_s.filter(|cpu| *cpu > 0.0 && timed > 0.0).map(|cpu| self.stall_s / cpu),
-            stall_p99_ns: (timed >= FEWEST_TIMED).then(|| self.quantile(0.99) * self.seconds_per_tick * 1e9),
+            stall_p99_ns: p99(&self.clean).map(|ticks| ticks * self.seconds_per_tick * 1e9),
             resident_bytes: (self.workers > 0).then(|| self.resident_bytes as f64 / self.workers as f64),
             live_objects: each(self.live_objects),
             live_bytes: each(self.live_bytes),
+            requests: requests.map(|requests| requests as u64),
+            request_ns: requests.filter(|count| *count > 0.0).map(|count| self.request_ns as f64 / count),
+            request_p99_ns: self.requests.as_deref().and_then(p99),
         }
     }
+}
 
-    /// In ticks. Within a bucket in proportion: or a side would be equal to the other, or 6% off.
-    fn quantile(&self, q: f64) -> f64 {
-        let mut left = q * self.clean.iter().sum::<f64>();
-        for (bucket, &count) in self.clean.iter().enumerate() {
-            if count > 0.0 && left <= count {
-                let (low, high) = bucket_bounds(bucket);
-                return low as f64 + (high - low) as f64 * left / count;
-            }
-            left -= count;
+/// What was counted in each bucket since `before`.
+fn new(before: &[u64], now: &[u64]) -> Vec<f64> {
+    let before = before.iter().copied().chain(std::iter::repeat(0));
+    now.iter().zip(before).map(|(now, before)| now.saturating_sub(before) as f64).collect()
+}
+
+fn add(sums: &mut Vec<f64>, new: &[f64]) {
+    sums.resize(sums.len().max(new.len()), 0.0);
+    sums.iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
+}
+
+/// The value that a share `q` of all counts is below; `None` without any. Within a bucket in proportion: or a side would be
+/// equal to the other, or 6% off.
+fn quantile(buckets: &[f64], q: f64) -> Option<f64> {
+    let mut left = q * buckets.iter().sum::<f64>();
+    for (bucket, &count) in buckets.iter().enumerate() {
+        if count > 0.0 && left <= count {
+            let (low, high) = bucket_bounds(bucket);
+            return Some(low as f64 + (high - low) as f64 * left / count);
         }
-        0.0
+        left -= count;
     }
+    None
 }
 
 /// The middle of a bucket, ticks.
@@ -290,6 +344,45 @@ mod tests {
         }
         let figures = windows.look(vec![old(3_000), of(3, "a", counts(5_002_000, 9_000, 2))])["a"];
         assert_eq!(figures.resident_bytes, Some(f64::from(33 << 20)));
+    }
+
+    #[test]
+    fn requests_of_a_window_are_those_that_were_finished_in_it() {
+        let with = |requests: &[(u64, u64)]| {
+            let mut counts = counts(1_000, 100, 64);
+            let all = counts.requests.insert(Requests { sum_ns: 0, buckets: vec![0; BUCKETS] });
+            for &(count, ns) in requests {
+                all.sum_ns += count * ns;
+                all.buckets[bucket_of(ns)] += count;
+            }
+            counts
+        };
+        let mut windows = Windows::default();
+        windows.look(vec![of(1, "a", with(&[(5, 9_000_000)])), of(2, "a", counts(1, 100, 64))]);
+        let slow_too = with(&[(5, 9_000_000), (30, 8_000_000), (1_970, 2_000_000)]);
+        let figures = windows.look(vec![of(1, "a", slow_too.clone()), of(2, "a", with(&[(1, 4_000_000)]))])["a"];
+        assert_eq!(
+            (figures.requests, figures.request_ns),
+            (Some(2_001), Some((30.0 * 8e6 + 1_970.0 * 2e6 + 4e6) / 2_001.0))
+        );
+        assert!(figures.request_p99_ns.is_some_and(|ns| (ns / 8e6 - 1.0).abs() < 0.05), "{figures:?}");
+        let quiet = windows.look(vec![of(1, "a", slow_too), of(2, "b", counts(2, 100, 64))]);
+        assert_eq!((quiet["a"].requests, quiet["a"].request_ns, quiet["a"].request_p99_ns), (Some(0), None, None));
+    }
+
+    #[test]
+    fn requests_are_compared_where_every_side_says_them() {
+        use LiveMetric::{RequestP99, RequestTime};
+        let side = |requests, request_p99_ns| Figures { requests, request_p99_ns, ..Figures::default() };
+        let compared = |sides: [Figures; 2]| {
+            let sides = ["a", "b"].map(str::to_owned).into_iter().zip(sides).collect();
+            LiveMetric::compared(true, &sides).split_off(LiveMetric::OF_GROUPS.len())
+        };
+        let (none, few, many) = (side(None, None), side(Some(0), None), side(Some(5_000), Some(2e6)));
+        assert_eq!(compared([none, many]), []);
+        assert_eq!(compared([few, many]), [RequestTime]);
+        assert_eq!(compared([many, many]), [RequestTime, RequestP99]);
+        assert_eq!(LiveMetric::compared(false, &BTreeMap::new()), LiveMetric::OF_PROCESSES);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn table(view: LiveView<'_>, options: Options) -> String {
     let mut out = format!("{}\n\n", style.bold(&title));
     let mut rows = vec![std::iter::once("last window").chain(names.iter().copied()).map(str::to_owned).collect()];
     type Cell = fn(&Figures) -> String;
-    let cells: [(&str, Cell); 8] = [
+    let cells: [(&str, Cell); 11] = [
         ("calls", |f| human::count(f.calls)),
         ("stall time per call", |f| nanos(f.stall_ns_per_call)),
         ("stall P99", |f| nanos(f.stall_p99_ns)),
@@ -49,11 +49,17 @@ pub fn table(view: LiveView<'_>, options: Options) -> String {
         ("resident, a worker", |f| bytes(f.resident_bytes)),
         ("live bytes", |f| bytes(f.live_bytes)),
         ("live objects", |f| f.live_objects.map_or_else(absent, |n| format!("{n:.0}"))),
+        ("requests", |f| f.requests.map_or_else(absent, human::count)),
+        ("request time", |f| nanos(f.request_ns)),
+        ("request P99", |f| nanos(f.request_p99_ns)),
         ("processes", |f| f.processes.to_string()),
     ];
     for (name, cell) in cells {
-        let values = names.iter().map(|side| view.last.get(*side).map_or_else(absent, cell));
-        rows.push(std::iter::once(name.to_owned()).chain(values).collect());
+        let values: Vec<String> = names.iter().map(|side| view.last.get(*side).map_or_else(absent, cell)).collect();
+        // Few programs say anything of requests.
+        if !name.starts_with("request") || values.iter().any(|value| *value != absent()) {
+            rows.push(std::iter::once(name.to_owned()).chain(values).collect());
+        }
     }
     push_table(&mut out, &rows);
 
@@ -153,9 +159,11 @@ fn sentence(side: &str, standings: &[Standing]) -> String {
             Finding::Worse => "worse",
             Finding::Open | Finding::Same => return None,
         };
-        let (low, high) = (standing.change_low?.abs(), standing.change_high?.abs());
-        let (low, high) = (low.min(high) * 100.0, low.max(high) * 100.0);
-        Some(format!("{word} in {} by {low:.1} to {high:.1}%", standing.metric.name()))
+        let found = format!("{word} in {}", standing.metric.name());
+        // It was found in shorter blocks, and longer ones leave by how much open for now.
+        let (Some(low), Some(high)) = (standing.change_low, standing.change_high) else { return Some(found) };
+        let (low, high) = (low.abs().min(high.abs()) * 100.0, low.abs().max(high.abs()) * 100.0);
+        Some(format!("{found} by {low:.1} to {high:.1}%"))
     });
     let parts: Vec<String> = parts.collect();
     if parts.is_empty() {
@@ -208,9 +216,11 @@ mod tests {
     use super::*;
     use crate::live::LiveMetric;
 
-    fn compared(windows: u64) -> (Comparison, BTreeMap<String, Figures>) {
+    fn compared(windows: u64, requests: Option<u64>) -> (Comparison, BTreeMap<String, Figures>) {
         let names = ["control", "strict"].map(str::to_owned);
-        let mut comparison = Comparison::new("control", &names, &LiveMetric::OF_GROUPS);
+        let mut metrics = LiveMetric::OF_GROUPS.to_vec();
+        metrics.extend(requests.map(|_| LiveMetric::RequestTime));
+        let mut comparison = Comparison::new("control", &names, &metrics);
         let mut last = BTreeMap::new();
         for window in 0..windows {
             // 80% of the calls, twice the memory; noise of no rhythm.
@@ -223,6 +233,8 @@ mod tests {
                 resident_bytes: Some(resident * noise(of + 4)),
                 live_objects: Some(1_000.0),
                 live_bytes: Some(2e6),
+                requests,
+                request_ns: requests.map(|_| 1.5e6 * noise(of + 6)),
                 ..Figures::default()
             };
             last = BTreeMap::from([
@@ -241,7 +253,7 @@ mod tests {
     #[test]
     fn sides_are_next_to_each_other_and_the_evidence_below() {
         let options = Options { style: Style { color: false }, width: 80, verbose: false };
-        let (early, late) = (compared(3), compared(400));
+        let (early, late) = (compared(3, None), compared(400, Some(200)));
         insta::assert_snapshot!(table(view(&early, false), options));
         insta::assert_snapshot!(table(view(&late, true), options));
         let json: serde_json::Value = serde_json::from_str(&json(view(&late, true)).unwrap()).unwrap();

@@ -76,7 +76,7 @@ fn error(sites: &Sites, site: &Site) -> String {
 }
 
 /// `first`, then `text`, in lines of `width`, the later ones indented: names have few spaces, so they are broken after
-/// `::` and `/` too.
+/// `::` and `/` too, and within what is longer than a line.
 pub(super) fn broken(first: &str, text: &str, width: usize) -> String {
     /// Stands for `::` while text is cut up; control characters were taken out before.
     const PATH: &str = "\u{1}";
@@ -85,12 +85,19 @@ pub(super) fn broken(first: &str, text: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for piece in text.replace("::", PATH).split_inclusive(['/', ' ', '\u{1}']) {
         let piece = piece.replace(PATH, "::");
-        let line = lines.last().map_or(0, |line| line.chars().count());
-        if line > 0 && line + piece.trim_end().chars().count() > room {
-            lines.push(String::new());
+        let word: Vec<char> = piece.trim_end().chars().collect();
+        for part in word.chunks(room) {
+            let line = lines.last().map_or(0, |line| line.chars().count());
+            if line > 0 && line + part.len() > room {
+                lines.push(String::new());
+            }
+            if let Some(line) = lines.last_mut() {
+                line.extend(part);
+            }
         }
+        // The space that may end it needs no room.
         if let Some(line) = lines.last_mut() {
-            line.push_str(&piece);
+            line.push_str(&piece[piece.trim_end().len()..]);
         }
     }
     let mut out = String::new();
@@ -160,6 +167,14 @@ mod tests {
         assert!(text.contains("34.0% in 20 more sites"), "{text}");
         let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
         assert!(widest(&text) <= 80 && widest(&table(&self::sites(64), Options::default())) <= 80, "{text}");
+    }
+
+    #[test]
+    fn what_is_longer_than_a_line_is_broken_anywhere() {
+        let text = broken(&" ".repeat(43), "f (unicode-normalization-alignments-0.1.12/src/decompose.rs:75) end", 80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert_eq!(text.replace([' ', '\n'], ""), "f(unicode-normalization-alignments-0.1.12/src/decompose.rs:75)end");
+        assert!(text.lines().all(|line| !line.trim().is_empty()), "{text}");
     }
 
     #[test]

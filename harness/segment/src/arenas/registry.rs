@@ -299,12 +299,16 @@ mod tests {
     use crate::layout::{self, Level};
     use crate::reader::Reader;
     use core::ptr::NonNull;
+    use std::sync::Mutex;
 
     const WORDS: usize = layout::segment_bytes(1) / 8;
 
     /// Page-aligned, zeroed memory, shared as a segment's is, for the test's process's life.
     #[repr(C, align(4096))]
     struct Memory([AtomicU64; WORDS]);
+
+    /// All that there is: to Miri, memory that nothing points to at the end was forgotten.
+    static MEMORIES: Mutex<Vec<&Memory>> = Mutex::new(Vec::new());
 
     struct Registered {
         registry: Registry,
@@ -318,6 +322,7 @@ mod tests {
                 let memory = std::alloc::alloc_zeroed(core::alloc::Layout::new::<Memory>());
                 &*NonNull::new(memory).expect("memory").cast::<Memory>().as_ptr()
             };
+            MEMORIES.lock().unwrap().push(memory);
             layout::format(&memory.0, 1, Level::Count, 1);
             // SAFETY: leaked memory of atomics, aligned to a page, is valid for the process's life.
             let writer = unsafe { Writer::from_raw(NonNull::from(memory).cast(), size_of::<Memory>()) }.unwrap();

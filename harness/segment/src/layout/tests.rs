@@ -1,10 +1,11 @@
-//! The bytes of ABI version 4, and what is refused.
+//! The bytes of ABI version 5, and what is refused.
 
 use super::*;
 
 use crate::arenas::{ArenaRecord, LevelRecord, PlaceRecord, ScopeThreadRecord, Table};
 use crate::groups::{GROUPS_OFFSET, GroupRecord};
 use crate::mailbox::MAILBOX_OFFSET;
+use crate::requests::RequestRecord;
 use crate::steering::STEERING_OFFSET;
 
 macro_rules! offsets {
@@ -15,8 +16,8 @@ macro_rules! offsets {
 // ABI_VERSION.
 
 #[test]
-fn version_4_of_the_header_has_each_field_at_its_place() {
-    assert_eq!(ABI_VERSION, 4);
+fn version_5_of_the_header_has_each_field_at_its_place() {
+    assert_eq!(ABI_VERSION, 5);
     assert_eq!(
         offsets!(Header: magic abi_version total_bytes slot_count slot_stride phase_count phase_stride counter_words),
         [0, 8, 16, 24, 32, 40, 48, 56]
@@ -32,7 +33,7 @@ fn version_4_of_the_header_has_each_field_at_its_place() {
 }
 
 #[test]
-fn version_4_of_a_slot_has_each_field_at_its_place() {
+fn version_5_of_a_slot_has_each_field_at_its_place() {
     assert_eq!(
         offsets!(Slot: added_objects added_bytes room_objects room_bytes busy countdown random touched counters),
         [0, 8, 16, 24, 32, 40, 48, 56, 64]
@@ -48,7 +49,7 @@ fn version_4_of_a_slot_has_each_field_at_its_place() {
 }
 
 #[test]
-fn version_4_of_a_phase_has_each_field_at_its_place() {
+fn version_5_of_a_phase_has_each_field_at_its_place() {
     assert_eq!(
         offsets!(PhaseRecord: kind state units checksum peak_objects peak_bytes begin_at end_at),
         [0, 8, 16, 24, 32, 40, 48, 64]
@@ -59,20 +60,23 @@ fn version_4_of_a_phase_has_each_field_at_its_place() {
 
 #[test]
 #[cfg_attr(miri, ignore = "tables are small there")]
-fn version_4_of_a_segment_has_each_part_at_its_place() {
-    assert_eq!((slots_offset(1), phases_offset(1), segment_bytes(1)), (8192, 73_728, 1_122_304 + ARENAS_BYTES));
+fn version_5_of_a_segment_has_each_part_at_its_place() {
+    assert_eq!(
+        (slots_offset(1), phases_offset(1), segment_bytes(1)),
+        (8192, 73_728, 1_122_304 + ARENAS_BYTES + REQUESTS_BYTES)
+    );
     assert_eq!(
         (slots_offset(256), phases_offset(256), segment_bytes(256)),
-        (8192, 8_429_568, 9_478_144 + ARENAS_BYTES)
+        (8192, 8_429_568, 9_478_144 + ARENAS_BYTES + REQUESTS_BYTES)
     );
-    assert_eq!((slots_offset(513), ARENAS_BYTES), (12_288, 131_072));
-    assert_eq!(Shape::trial(1).arenas_offset(), 1_122_304);
-    assert_eq!(Shape { slots: 64, phases: 0 }.bytes(), 2_138_112 + ARENAS_BYTES);
+    assert_eq!((slots_offset(513), ARENAS_BYTES, REQUESTS_BYTES), (12_288, 131_072, 40_960));
+    assert_eq!((Shape::trial(1).arenas_offset(), Shape::trial(1).requests_offset()), (1_122_304, 1_253_376));
+    assert_eq!(Shape { slots: 64, phases: 0 }.bytes(), 2_138_112 + ARENAS_BYTES + REQUESTS_BYTES);
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "tables are small there")]
-fn version_4_of_the_registry_has_each_field_at_its_place() {
+fn version_5_of_the_registry_has_each_field_at_its_place() {
     assert_eq!(offsets!(Table: last_ns next threads_untracked places threads arenas), [0, 8, 16, 64, 24_640, 61_504]);
     assert_eq!(
         offsets!(PlaceRecord: key ready line created finalized longest_ns escaping_scopes escaped_objects escaped_bytes text),
@@ -84,12 +88,13 @@ fn version_4_of_the_registry_has_each_field_at_its_place() {
 }
 
 #[test]
-fn version_4_of_the_header_s_page_has_each_part_at_its_place() {
+fn version_5_of_the_header_s_page_has_each_part_at_its_place() {
     assert_eq!((size_of::<Header>(), GROUPS_OFFSET, MAILBOX_OFFSET, STEERING_OFFSET), (1024, 1024, 2048, 3072));
     assert_eq!(
         offsets!(GroupRecord: name share dirty_decay_ms muzzy_decay_ms arenas whole_process gauges_set gauges),
         [0, 32, 40, 48, 56, 64, 72, 80]
     );
+    assert_eq!((offsets!(RequestRecord: sum_ns buckets), size_of::<RequestRecord>()), ([0, 8], 4672));
 }
 
 #[test]

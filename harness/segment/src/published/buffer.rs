@@ -11,12 +11,13 @@ use std::time::Instant;
 use super::entry::open;
 use super::settled::SIGN_BYTES;
 use super::{Entry, MAX_PUBLISHED_SLOTS, Settled};
-use crate::groups::{MAX_GROUPS, group_of, is_owned};
+use crate::groups::{GROUPS_OFFSET, GroupRecord, MAX_GROUPS, group_of, is_owned};
 use crate::layout::{
     self, BATCH_BYTES, BATCH_OBJECTS, COUNTER_WORDS, Counters, Header, LATENCY_GROUPS, LatencyGroup, LayoutError,
     OWNERS_OFFSET, SLOT_STRIDE, Shape, Slot,
 };
 use crate::reader::{Folded, Reader};
+use crate::requests::REQUESTS_STRIDE;
 
 /// What becomes of a file here: a segment of one slot. What all slots have counted is in the overflow slot, and the other
 /// keeps how far the one that went highest was above the shared sums: see [`Reader::peaks`].
@@ -34,7 +35,8 @@ pub(super) const LATENCIES_OFFSET: usize = offset_of!(Slot, counters) + offset_o
 /// Where the image keeps the counters of all slots, added up: in its overflow slot.
 const SUMS_OFFSET: usize = layout::slots_offset(IMAGE.slots) + IMAGE.slots * SLOT_STRIDE + offset_of!(Slot, counters);
 
-/// Memory that published files are read into, one after the other: 330 KiB, of which 128 KiB are never touched.
+/// Memory that published files are read into, one after the other: 370 KiB, of which 128 KiB are never touched, and
+/// 40 KiB only for files with groups.
 pub struct Buffer {
     image: Box<[AtomicU64]>,
     scratch: Box<[u8]>,
@@ -47,6 +49,8 @@ pub struct Buffer {
     group_of_slot: Vec<usize>,
     /// The counters of each group's slots, added up. Empty as long as no file had groups: most have none.
     groups: Vec<AtomicU64>,
+    /// Whose requests are in the image.
+    requests: [bool; MAX_GROUPS],
 }
 
 /// Whether what was remembered of a file holds.
@@ -138,6 +142,7 @@ impl Buffer {
             owned: 0,
             group_of_slot: Vec::new(),
             groups: Vec::new(),
+            requests: [false; MAX_GROUPS],
         }
     }
 
@@ -247,8 +252,29 @@ impl Buffer {
                 }
             }
         }
+        self.read_requests(file, shape)?;
         self.finish(shape, used, highest);
         Ok(Kept::Same)
+    }
+
+    /// Reads the requests of each group that the header names into the image.
+    fn read_requests(&mut self, file: &File, shape: Shape) -> Result<(), ReadError> {
+        for (group, is_here) in self.requests.iter_mut().enumerate() {
+            let name = GROUPS_OFFSET + group * size_of::<GroupRecord>() + offset_of!(GroupRecord, name);
+            let is_there = *self.image[name / 8].get_mut() != 0;
+            let from = |shape: Shape| shape.requests_offset() + group * REQUESTS_STRIDE;
+            let words = &mut self.image[from(IMAGE) / 8..][..REQUESTS_STRIDE / 8];
+            if is_there {
+                let bytes = &mut self.scratch[..REQUESTS_STRIDE];
+                read_whole(file, bytes, from(shape) as u64)?;
+                words.iter_mut().zip(words_of(bytes)).for_each(|(word, read)| *word.get_mut() = read);
+            } else if *is_here {
+                // Those of another file.
+                words.iter_mut().for_each(|word| *word.get_mut() = 0);
+            }
+            *is_here = is_there;
+        }
+        Ok(())
     }
 
     /// Reads the header into the image, and the owners' table into the scratch.

@@ -24,6 +24,9 @@ pub fn read_everything(words: &[AtomicU64]) -> Result<(), LayoutError> {
     for group in reader.groups() {
         assert!(!group.name.is_empty() && (0.0..=1.0).contains(&group.share));
         read_totals(&reader.group_totals(&group));
+        if let Some(requests) = reader.group_requests(&group) {
+            assert!(requests.count() > 0 && requests.buckets.len() == BUCKETS);
+        }
     }
     let phases = reader.phases();
     assert!(phases.len() <= MAX_PHASES);
