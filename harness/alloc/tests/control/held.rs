@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_uint, c_void};
 use std::hint::black_box;
 use std::ptr::{from_mut, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heapgate_alloc::control::{self, ControlError};
 use heapgate_alloc::segment::setting::Setting;
@@ -25,8 +25,11 @@ unsafe extern "C" fn give_back(_: *mut extent_hooks_t, _: *mut c_void, _: usize,
     true
 }
 
+/// So that a test that went wrong ends.
 fn wait_for(flag: &AtomicBool) {
-    while !flag.load(SeqCst) {
+    const LONGEST: Duration = Duration::from_secs(120);
+    let begin = Instant::now();
+    while !flag.load(SeqCst) && begin.elapsed() < LONGEST {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -76,6 +79,7 @@ pub fn work(arena: u32) {
     const THREADS: u32 = 8;
     const ROUNDS: u32 = 5_000;
     wait_for(&IS_HELD);
+    assert!(IS_HELD.load(SeqCst), "the agent has not come to the hook");
     let change = || control::set(Setting::DirtyDecayMs, 1);
     let busy = change().expect_err("the agent makes another");
     assert!(matches!(busy, ControlError::Busy), "{busy}");
