@@ -29,10 +29,7 @@ async function open(name, options = {}, use) {
   const page = await context.newPage();
   const wrong = [];
   const address = pathToFileURL(`${samples}/${name}.html`).href;
-  // A flame graph behind a summary that is closed has no width yet; its script, inferno's, computes with it all the same, and
-  // again when it is opened.
-  const unopened = 'Error: <svg> attribute width: A negative value is not valid. ("-20")';
-  page.on("console", (message) => message.text() !== unopened && wrong.push(`console: ${message.text()}`));
+  page.on("console", (message) => wrong.push(`console: ${message.text()}`));
   page.on("pageerror", (error) => wrong.push(`error: ${error}`));
   // What is in the page itself, as graphs in frames, is loaded from nowhere.
   page.on("request", (request) => request.url() !== address && !request.url().startsWith("data:") && wrong.push(`request: ${request.url()}`));
@@ -285,7 +282,12 @@ for (const colorScheme of ["light", "dark"])
           const charts = page.locator("details.cell[open] figure.chart");
           if (await charts.count()) await charts.first().scrollIntoViewIfNeeded();
           await page.evaluate(() => scrollTo(0, 0));
-          if (name === "profile") await page.frameLocator("iframe.flame").first().locator("#frames rect").first().waitFor();
+          if (name === "profile") {
+            // A graph is drawn when it comes into sight.
+            await page.locator("iframe.flame").first().scrollIntoViewIfNeeded();
+            await page.frameLocator("iframe.flame").first().locator("#frames rect").first().waitFor();
+            await page.evaluate(() => scrollTo(0, 0));
+          }
           await page.screenshot({ path: `${shots}/${name}-${colorScheme}-${device}.png` });
           if (name === "profile") await page.screenshot({ path: `${shots}/${name}-${colorScheme}-${device}-full.png`, fullPage: true });
           if (name === "diff") {

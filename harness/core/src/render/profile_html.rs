@@ -57,6 +57,25 @@ fn framed(head: &str, hashes: &BTreeSet<String>) -> String {
     )
 }
 
+/// What inferno's script does, and what it does in a frame instead. It notes in the address what is zoomed, which a frame of this
+/// kind may not change. It takes its width once it is loaded, which is 0 where the frame is out of sight or not laid out yet, and
+/// may miss the change after that: then the graph would stay empty.
+const IN_A_FRAME: [[&str; 2]; 3] = [
+    ["history.replaceState(", "void ("],
+    [
+        "frames.attributes.width.value = svg",
+        "if (!svg.width.baseVal.value) return; frames.attributes.width.value = svg",
+    ],
+    [
+        "window.addEventListener('resize', function() {\n            update_for_width_change();\n        });",
+        "new ResizeObserver(function() { update_for_width_change(); }).observe(svg);",
+    ],
+];
+
+fn in_a_frame(svg: &str) -> String {
+    IN_A_FRAME.iter().fold(svg.to_owned(), |svg, [alone, framed]| svg.replace(alone, framed))
+}
+
 /// What a policy calls a graph's script, and its handler of `onload` (Content Security Policy Level 3, `unsafe-hashes`).
 fn script_hashes(svg: &str) -> impl Iterator<Item = String> {
     let between = |start: &str, end: &str| Some(svg.split_once(start)?.1.split_once(end)?.0);
@@ -83,8 +102,7 @@ fn push(out: &mut String, profile: &Profile, view: View, top: usize, hashes: &mu
         let value = &profile.values[index];
         // One that can't be drawn is missing here as it is in the folder, where that is an error.
         let Ok(Some(svg)) = flame::graph(profile, index, view) else { continue };
-        // Its script notes what is zoomed in the address, which a frame of this kind may not change.
-        let svg = svg.replace("history.replaceState(", "void (");
+        let svg = in_a_frame(&svg);
         hashes.extend(script_hashes(&svg));
         let height = height(&svg);
         let _ = writeln!(
@@ -149,5 +167,16 @@ mod tests {
         // The graphs' script, the same in all of them, and their one handler.
         let policy = page.split_once("script-src").unwrap().1.split_once(';').unwrap().0;
         assert_eq!(policy.matches("'sha256-").count(), 2, "{policy}");
+    }
+
+    #[test]
+    fn a_graph_in_a_frame_is_laid_out_when_it_is_drawn_and_leaves_the_address_alone() {
+        let profile = testing::profile();
+        let svg = flame::graph(&profile, profile.main_value(), View::default()).unwrap().unwrap();
+        let framed = in_a_frame(&svg);
+        // Inferno's script is known by these words: it may have others one day.
+        for [alone, instead] in IN_A_FRAME {
+            assert!(svg.contains(alone) && framed.contains(instead), "{alone}");
+        }
     }
 }
