@@ -1,4 +1,5 @@
-//! **service**: what the processes of a service do with memory, now and over the last hours.
+//! **service**: what the processes of a service do with memory, now and over the last hours. One function a row of the board, in its
+//! order; the file is as long as the board.
 
 use heapgate_prometheus::catalogue::MetricId::{
     self, AgentDropped, AgentProcesses, AllocatedBytes, Allocations, ArenasOpen, BackgroundThread, DeallocatedBytes,

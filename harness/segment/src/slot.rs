@@ -1,5 +1,8 @@
 //! One thread's counters. The owner counts with plain adds; the overflow slot, which threads share when all others are
 //! taken, with atomic ones.
+//!
+//! All that writes a slot is here, so that who doubts a count reads one file: some adds are single instructions for the sake of
+//! signal handlers, and each has its plain and its shared form side by side.
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use core::mem::offset_of;

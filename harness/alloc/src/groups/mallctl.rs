@@ -2,9 +2,12 @@
 //! time.
 
 use std::ffi::{c_int, c_void};
+use std::fmt::Display;
 use std::hint::black_box;
 use std::io;
 use std::ptr::{from_mut, null_mut};
+
+use heapgate_segment::text::Text;
 
 use super::GroupsError;
 
@@ -15,41 +18,21 @@ pub(super) fn is_jemalloc() -> Result<bool, GroupsError> {
     Ok(read::<u64>("thread.allocated")? != before)
 }
 
-/// A key of jemalloc's, as the C string that it takes. On the stack: nothing is allocated where figures are refreshed.
-pub(super) struct Key {
-    bytes: [u8; Self::MAX_BYTES],
-    length: usize,
-}
+/// A key of jemalloc's, as the C string that it takes. In place: nothing is allocated where figures are refreshed.
+pub(super) struct Key(Text<{ Self::MAX_BYTES }>);
 
 impl Key {
     /// `stats.arenas.4294967295.small.allocated` and a zero.
     const MAX_BYTES: usize = 64;
 
-    fn new(text: &str) -> Self {
-        let mut key = Self { bytes: [0; Self::MAX_BYTES], length: 0 };
-        key.push(text);
+    fn new(text: impl Display) -> Self {
+        let key = Self(Text::of(format_args!("{text}\0")));
+        assert!(key.0.ends_with('\0'), "a key of jemalloc's has room");
         key
     }
 
     pub(super) fn of_arena(before: &str, arena: u32, after: &str) -> Self {
-        let mut key = Self::new(before);
-        let digits = (1..10).map(|power| 10_u32.pow(power)).take_while(|&power| arena >= power).count();
-        for place in (0..=digits as u32).rev() {
-            key.push_byte(b'0' + (arena / 10_u32.pow(place) % 10) as u8);
-        }
-        key.push(".");
-        key.push(after);
-        key
-    }
-
-    fn push(&mut self, text: &str) {
-        text.bytes().for_each(|byte| self.push_byte(byte));
-    }
-
-    fn push_byte(&mut self, byte: u8) {
-        assert!(self.length + 1 < Self::MAX_BYTES, "a key of jemalloc's");
-        self.bytes[self.length] = byte;
-        self.length += 1;
+        Self::new(format_args!("{before}{arena}.{after}"))
     }
 }
 
@@ -107,9 +90,9 @@ pub(super) fn call(key: &(impl AsKey + ?Sized), old: Place, new: Place) -> Resul
         // SAFETY: the key ends with a zero; each place is null, or a `Plain` number of the caller's that outlives the call,
         // with its size: jemalloc refuses a size that is not the key's (EINVAL), and else reads or writes just that.
         let code: c_int =
-            unsafe { tikv_jemalloc_sys::mallctl(key.bytes.as_ptr().cast(), old.0, old_bytes_at, new.0, new.1) };
+            unsafe { tikv_jemalloc_sys::mallctl(key.0.as_ptr().cast(), old.0, old_bytes_at, new.0, new.1) };
         if code != 0 {
-            let key = String::from_utf8_lossy(&key.bytes[..key.length]).into_owned();
+            let key = key.0.trim_end_matches('\0').to_owned();
             result = Err(GroupsError::Jemalloc { key, error: io::Error::from_raw_os_error(code) });
         }
     });
@@ -124,7 +107,7 @@ mod tests {
     fn keys_of_jemalloc_name_their_arena() {
         for arena in [0, 7, 10, 4094, u32::MAX] {
             let key = Key::of_arena("stats.arenas.", arena, "small.allocated");
-            assert_eq!(&key.bytes[..=key.length], format!("stats.arenas.{arena}.small.allocated\0").as_bytes());
+            assert_eq!(*key.0, *format!("stats.arenas.{arena}.small.allocated\0"));
         }
     }
 }
