@@ -6,6 +6,7 @@ use heapgate_segment::clock::Anchor;
 use heapgate_segment::histogram::{BUCKETS, bucket_bounds};
 use heapgate_segment::layout::MAX_TEXT_BYTES;
 use heapgate_segment::setting::Setting;
+use heapgate_segment::text::Text;
 use heapgate_segment::trace_line::{FIELDS, MAX_BYTES, NONE, PREFIX, VERSION};
 
 use super::Last;
@@ -13,17 +14,13 @@ use crate::attach::{State, clock};
 
 /// A line in memory of its own. What doesn't fit is an error, and the line is left out.
 pub(super) struct Line {
-    bytes: [u8; MAX_BYTES],
-    length: usize,
+    text: Text<MAX_BYTES>,
     field: usize,
 }
 
 impl fmt::Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.length + text.len();
-        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
+        self.text.write_str(text)
     }
 }
 
@@ -51,11 +48,11 @@ impl fmt::Display for Seconds {
 
 impl Line {
     pub(super) fn new() -> Self {
-        Self { bytes: [0; MAX_BYTES], length: 0, field: 0 }
+        Self { text: Text::default(), field: 0 }
     }
 
     pub(super) fn text(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        self.text.as_bytes()
     }
 
     /// What the process's figures are now. It allocates nothing.
@@ -63,7 +60,7 @@ impl Line {
         let mut line = Self::new();
         if line.write_fields(state, last, is_last).is_err() {
             // Not reached: the fields are shorter than that.
-            line.length = 0;
+            line.text = Text::default();
         }
         line
     }
@@ -245,6 +242,6 @@ mod tests {
         for (name, _) in FIELDS {
             line.put(name, "x".repeat(if name == "service" { MAX_TEXT_BYTES } else { 24 })).expect("room");
         }
-        assert!(line.length < MAX_BYTES);
+        assert!(line.text.len() < MAX_BYTES);
     }
 }
